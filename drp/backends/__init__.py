@@ -1,0 +1,40 @@
+"""The seam to the world: a backend takes requests and yields completions. One file a backend; the folder is the registry."""
+
+import importlib
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from drp.models import BackendName, Completion, Model, Request
+
+
+class Ask(NamedTuple):
+    """A request with a ticket by which its answer is recognised."""
+
+    ticket: int
+    request: Request
+
+
+class Answer(NamedTuple):
+    """The completion for a ticket."""
+
+    ticket: int
+    completion: Completion
+
+
+class Backend(Protocol):
+    """One method wide; whatever wraps a backend (a store, a budget, a counter) is a backend too."""
+
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+        """Answer every ask, in any order, until `asks` ends.
+
+        Pull as many asks as can be worked on at once. A pulled `None` means "none at the moment, perhaps later": go on
+        with what is in hand. Yield `None` when nothing is in hand, so that the caller can make progress.
+        """
+        ...
+
+
+def connect(model: Model) -> Backend:
+    """The backend that the model's endpoint names, loaded and ready."""
+    name: BackendName = model.endpoint.backend
+    backend: Backend = importlib.import_module(f"drp.backends.{name}").connect(model)
+    return backend

@@ -1,0 +1,126 @@
+"""Models: what a model is (its identity, tracked) and its endpoint (how it is reached, never tracked)."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from drp.fingerprint import of_value
+
+BackendName = Literal["openai", "transformers", "vllm", "rules"]
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. `None` leaves a setting to the server; temperature 0 is greedy; max_tokens counts generated ids."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How a model is reached and driven. Never part of identity: changing it reruns nothing.
+
+    `key` is the *name* of the environment variable that holds the secret; `concurrency` is requests in flight;
+    `batch` is rows decoded together; `timeout` is seconds for one request; `attempts` counts the first try;
+    `engine` passes extra keyword arguments to vLLM.
+    """
+
+    backend: BackendName
+    base_url: str | None = None
+    key: str | None = None
+    concurrency: int = 64
+    batch: int = 256
+    device: str = "auto"
+    timeout: float = 600.0
+    attempts: int = 5
+    engine: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model by its identity, with the endpoint that reaches it here.
+
+    `name` is a hub id, a local folder or a served name; `file` a single weights file inside it (GGUF); `adapter` a LoRA
+    folder on top, identified by `adapter_hash`; `content` the fingerprint of a local folder (or of the rules teacher's code).
+    """
+
+    role: str
+    name: str
+    sampling: Sampling
+    endpoint: Endpoint = field(compare=False)
+    revision: str | None = None
+    file: str | None = None
+    content: str | None = None
+    adapter: str | None = None
+    adapter_hash: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What distinguishes this model's completions from another's: never a path of an adapter, never the endpoint."""
+        return {
+            "name": self.name, "revision": self.revision, "file": self.file, "content": self.content,
+            "adapter": self.adapter_hash, "sampling": asdict(self.sampling),
+        }  # fmt: skip
+
+    def request(
+        self, messages: tuple[Message, ...], *, schema: dict[str, Any] | None = None, index: int = 0, seed: int | None = None
+    ) -> "Request":
+        """A request to this model; `schema` asks for structured output (a JSON Schema with a `title`)."""
+        return Request(self, messages, schema, index, seed)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that an answer depends on. `index` tells samples of one prompt apart; `seed` starts the row's random stream."""
+
+    model: Model
+    messages: tuple[Message, ...]
+    schema: dict[str, Any] | None = None
+    index: int = 0
+    seed: int | None = None
+
+    def key(self) -> str:
+        """The request's content address: equal keys may share an answer. No recipe, stage, URL or time is in it."""
+        return of_value(
+            {
+                "model": self.model.identity(),
+                "messages": [[m.role, m.content] for m in self.messages],
+                "schema": self.schema,
+                "index": self.index,
+                "seed": self.seed,
+            }
+        )
+
+
+Finish = Literal["stop", "length", "content_filter", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back: generated text (without the prompt or a pre-filled `<think>`), token counts, and who served it.
+
+    `finish` is `error` when there is no answer for this one request; `error` then says why. `key` is set by the store.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    served: str = ""
+    error: str = ""
+    key: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the answer is whole: a truncated or failed one is kept but not reused."""
+        return self.finish == "stop"

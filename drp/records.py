@@ -1,0 +1,199 @@
+"""Records: one problem and what has been made of it so far, read from and written to sorted Parquet."""
+
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from drp.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Record = dict[str, Any]
+"""Column name to value; `id` is always there and is unique within a file."""
+
+ROWS = 1024
+"""Rows in a row group: fixed, because other boundaries are other bytes and would defeat early cut-off."""
+
+
+class TrailRow(TypedDict):
+    """What was done to one step of one record. Offsets are characters; an output span may be absent."""
+
+    record: str
+    step: int
+    skill: str | None
+    action: str | None
+    reason: str | None
+    src_start: int | None
+    src_end: int | None
+    out_start: int | None
+    out_end: int | None
+    parents: list[str]
+    completion: str | None
+
+
+class DroppedRow(TypedDict):
+    """A record that an op refused, why, and what it looked like."""
+
+    id: str
+    stage: str
+    reason: str
+    detail: str
+    reply: str
+    record: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record that goes on, with the rows it adds to the stage's trail."""
+
+    record: Record
+    trail: tuple[TrailRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that an op refuses: `reason` from a short list, `detail` for people, `reply` as the model gave it."""
+
+    record: Record
+    reason: str
+    detail: str = ""
+    reply: str = ""
+
+
+Outcome = Kept | Dropped
+
+
+def trail_row(
+    record: str,
+    step: int,
+    *,
+    skill: str | None = None,
+    action: str | None = None,
+    reason: str | None = None,
+    source: tuple[int, int] | None = None,
+    output: tuple[int, int] | None = None,
+    parents: Iterable[str] = (),
+    completion: str | None = None,
+) -> TrailRow:
+    """A row of the trail; spans are [start, end) in characters of the trace and of the pruned trace."""
+    src, out = source or (None, None), output or (None, None)
+    return TrailRow(
+        record=record, step=step, skill=skill, action=action, reason=reason,
+        src_start=src[0], src_end=src[1], out_start=out[0], out_end=out[1],
+        parents=list(parents), completion=completion,
+    )  # fmt: skip
+
+
+def arrow_type(annotation: Any) -> "pa.DataType":
+    """The Arrow type of a column annotation: str, int, float, bool, list[T], a TypedDict, or any of them `| None`."""
+    import pyarrow as pa
+
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = [a for a in typing.get_args(annotation) if a is not type(None)]
+        return arrow_type(inner)
+    if origin is typing.Literal:
+        return pa.string()
+    if origin is list:
+        return pa.list_(arrow_type(typing.get_args(annotation)[0]))
+    if typing.is_typeddict(annotation):
+        return pa.struct([pa.field(k, arrow_type(v)) for k, v in typing.get_type_hints(annotation).items()])
+    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    return plain[annotation]
+
+
+def schema_of(columns: Any, base: "pa.Schema | None" = None) -> "pa.Schema":
+    """The Arrow schema of a TypedDict's columns, laid over `base` (a column of the same name is replaced)."""
+    import pyarrow as pa
+
+    fields = {f.name: f for f in base} if base is not None else {}
+    for name, annotation in typing.get_type_hints(columns).items():
+        fields[name] = pa.field(name, arrow_type(annotation))
+    return pa.schema(list(fields.values()))
+
+
+def schema_at(path: Path) -> "pa.Schema":
+    """The schema of a Parquet file, without its metadata."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(path).remove_metadata()
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The records of a Parquet file, in the file's order, a row group at a time."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run the stage that makes it, or `dvc checkout` / `dvc pull`")
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS):
+            yield from batch.to_pylist()
+
+
+def count(path: Path) -> int:
+    """How many records a Parquet file holds (from its footer)."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+class Writer:
+    """Writes rows to one Parquet file: same rows, same bytes. Rows must come sorted by `key`; the file appears on close."""
+
+    def __init__(self, path: Path, schema: "pa.Schema", key: str = "id", unique: bool = True) -> None:
+        import pyarrow.parquet as pq
+
+        self.path, self.schema, self.key, self.unique = path, schema, key, unique
+        self.rows = 0
+        self._last: str | None = None
+        self._buffer: list[Any] = []
+        self._temporary = path.with_name(path.name + ".part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd", version="2.6")
+
+    def add(self, row: Any) -> None:
+        """One row more; DataError where it is out of order, repeats an id, or has columns that the schema lacks."""
+        here = row[self.key]
+        if self._last is not None and (here < self._last or (self.unique and here == self._last)):
+            raise DataError(f"{self.path.name}: {self.key} {here!r} after {self._last!r}: rows must be sorted and unique")
+        if strange := row.keys() - set(self.schema.names):
+            raise DataError(f"{self.path.name}: record {here}: undeclared columns {sorted(strange)}")
+        self._last = here
+        self._buffer.append(row)
+        self.rows += 1
+        if len(self._buffer) == ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._buffer:
+            self._file.write_table(pa.Table.from_pylist(self._buffer, schema=self.schema), row_group_size=ROWS)
+            self._buffer = []
+
+    def close(self) -> None:
+        """Write what is left and put the file in its place in one step."""
+        self._flush()
+        self._file.close()
+        os.replace(self._temporary, self.path)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def as_json(record: Record) -> str:
+    """One record as stable JSON, for the `dropped` file and for people."""
+    return json.dumps(record, ensure_ascii=False, sort_keys=True, default=str)

@@ -1,0 +1,95 @@
+"""The completion store: every answer ever paid for, by its request's content address, beside DVC's own cache."""
+
+import json
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from drp.backends import Answer, Ask, Backend
+from drp.errors import DataError
+from drp.models import Completion, Request
+
+_SCHEMA = """
+create table if not exists completions (
+    key text primary key, model text not null, request text not null, completion text not null, usable integer not null
+) without rowid
+"""
+BURST = 512
+"""Stored answers handed out in one go, before the backend gets its turn."""
+
+
+class Store:
+    """SQLite in WAL mode: an answer is durable (fsync) before it is used; several processes may share it."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=full")
+            self._db.execute(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{path}: the completion store cannot be opened: {error}; move it aside to start a new one") from error
+
+    def get(self, key: str) -> Completion | None:
+        """The usable completion for a key, if there is one."""
+        row = self._db.execute("select completion from completions where key = ? and usable", (key,)).fetchone()
+        return Completion(**json.loads(row[0]), key=key) if row else None
+
+    def put(self, request: Request, completion: Completion) -> Completion:
+        """Keep an answer, whole or not (a truncated or failed one is kept, marked and not reused)."""
+        key = request.key()
+        asked = json.dumps({"messages": [asdict(m) for m in request.messages], "schema": request.schema,
+                            "index": request.index, "seed": request.seed}, ensure_ascii=False)  # fmt: skip
+        plain = asdict(completion)
+        plain.pop("key")
+        self._db.execute(
+            "insert or replace into completions values (?, ?, ?, ?, ?)",
+            (key, json.dumps(request.model.identity()), asked, json.dumps(plain, ensure_ascii=False), completion.usable),
+        )
+        return replace(completion, key=key)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+
+class Stored:
+    """A backend that answers from the store where it can, and keeps what the backend below it answers."""
+
+    def __init__(self, inner: Backend, store: Store) -> None:
+        self.inner, self.store = inner, store
+        self.hits = self.misses = 0
+
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+        """As the backend below, minus what is stored."""
+        ready: deque[Answer] = deque()
+        open_: dict[int, Request] = {}
+
+        def missing() -> Iterator[Ask | None]:
+            for ask in asks:
+                if ask is None:
+                    yield None
+                    continue
+                known = self.store.get(ask.request.key())
+                if known is None:
+                    self.misses += 1
+                    open_[ask.ticket] = ask.request
+                    yield ask
+                    continue
+                self.hits += 1
+                ready.append(Answer(ask.ticket, known))
+                if len(ready) >= BURST:
+                    yield None
+
+        for answer in self.inner.complete(missing()):
+            if answer is not None:
+                yield Answer(answer.ticket, self.store.put(open_.pop(answer.ticket), answer.completion))
+            while ready:
+                yield ready.popleft()
+            if answer is None:
+                yield None
+        yield from ready
