@@ -230,7 +230,7 @@ def _legs_move(position: int, herd: str, count: int, animal: str, equations: tup
         facts=(f"Each {animal} has {LEGS[animal]} legs.", f"There {verb} {herd} with {LEGS[animal]} legs each."),
         equations=equations,
         outcomes=(f"So the total is {total} so far.", f"So now I have {total} legs.", own),
-        doubts=(f"Wait, does a {animal} really have {LEGS[animal]} legs? Yes, each {animal} has {LEGS[animal]} legs.",),
+        doubts=(f"Wait, does each {animal} really have {LEGS[animal]} legs? Yes, each {animal} has {LEGS[animal]} legs.",),
     )
 
 

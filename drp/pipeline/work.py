@@ -1,0 +1,154 @@
+"""The work of one running stage: where its op writes, asks and reports progress."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from drp.asking import Asking
+from drp.backends import Answer, Ask, Backend, connect
+from drp.models import Model
+from drp.op import Dialogue
+from drp.records import Outcome, Record
+from drp.store import Store, Stored
+
+
+class Lazy:
+    """A backend that is connected at the first real ask: a stage whose answers are all stored loads no model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._backend: Backend | None = None
+
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+        """As the backend of the model."""
+        for ask in asks:
+            if ask is None:
+                yield None
+                continue
+            self._backend = self._backend or connect(self.model)
+            yield from self._backend.complete(_again(ask, asks))
+            return
+
+
+def _again(first: Ask, rest: Iterator[Ask | None]) -> Iterator[Ask | None]:
+    yield first
+    yield from rest
+
+
+class Usage:
+    """A backend around a backend that adds up what the answers cost, stored ones too: the same on every replay."""
+
+    def __init__(self, inner: Backend, totals: Counter[str], served: set[str]) -> None:
+        self.inner, self.totals, self.served = inner, totals, served
+
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+        """As the backend below."""
+        for answer in self.inner.complete(asks):
+            if answer is not None:
+                done = answer.completion
+                self.totals.update(completions=1, prompt_tokens=done.prompt_tokens, completion_tokens=done.completion_tokens)
+                self.totals[f"finish_{done.finish}"] += 1
+                self.served.update([done.served] if done.served else [])
+            yield answer
+
+
+class Progress:
+    """Lines on standard error: rewritten in place on a terminal, one every ten seconds in a log."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self.name, self.total = name, total
+        self.done, self.dropped = 0, 0
+        self.began = self._last = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def step(self, dropped: bool) -> None:
+        """One outcome more."""
+        self.done += 1
+        self.dropped += dropped
+        now = time.monotonic()
+        if now - self._last >= (0.5 if self._live else 10):
+            self._last = now
+            self.say(self._state(now))
+
+    def _state(self, now: float) -> str:
+        rate = self.done / max(now - self.began, 1e-9)
+        of = f"/{self.total}" if self.total else ""
+        left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate and self.total > self.done else ""
+        return f"{self.done}{of} records, {self.dropped} dropped, {rate:.1f}/s{left}"
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        sys.stderr.write(f"\r\033[K{self.name}: {text}" if self._live else f"{self.name}: {text}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """The last line."""
+        now = time.monotonic()
+        self.say(f"{self.done} records, {self.dropped} dropped, {now - self.began:.1f} s")
+        if self._live:
+            sys.stderr.write("\n")
+
+
+class StageWork:
+    """What `drp.op.Work` promises, for one stage."""
+
+    def __init__(self, out: Path, resume: Path, store: Path, progress: Progress) -> None:
+        self._out, self._resume, self._store_path, self._progress = out, resume, store, progress
+        self._store: Store | None = None
+        self._last: tuple[Model, Stored] | None = None
+        self.totals: Counter[str] = Counter()
+        self.served: set[str] = set()
+
+    @property
+    def out(self) -> Path:
+        """The folder of the model that is made, there from the first use."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        return self._out
+
+    @property
+    def resume(self) -> Path:
+        """The folder that survives a kill."""
+        self._resume.mkdir(parents=True, exist_ok=True)
+        return self._resume
+
+    def ask(self, model: Model, records: Iterable[Record], dialogue: Dialogue) -> Iterator[Outcome]:
+        """Hold the dialogue over every record; the model of the last call stays loaded."""
+        self._store = self._store or Store(self._store_path)
+        if self._last is None or self._last[0] != model:
+            self._last = (model, Stored(Lazy(model), self._store))
+        endpoint = model.endpoint
+        window = 4 * max(endpoint.concurrency, endpoint.batch if endpoint.backend in ("transformers", "vllm") else 0)
+        backend = Usage(self._last[1], self.totals, self.served)
+        return Asking(backend, window).run(records, dialogue)
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        self._progress.say(text)
+
+    def usage(self) -> dict[str, Any]:
+        """What was asked, stored answers included: completions, tokens, finishes, served models."""
+        return {**dict(sorted(self.totals.items())), "served": sorted(self.served)}
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store:
+            self._store.close()
+        if self._last:
+            asked, hits = self._last[1].misses, self._last[1].hits
+            self._progress.say(f"{hits} completions from the store, {asked} new")
+
+
+def model_identity(model: Model) -> dict[str, Any]:
+    """For the manifest: what the model is, and its sampling."""
+    return {**model.identity(), "sampling": asdict(model.sampling)}
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Stable JSON with a newline at its end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

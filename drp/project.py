@@ -1,0 +1,74 @@
+"""The project: the folder with recipes, prompts and params.yaml, where drp is run."""
+
+import configparser
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from drp.errors import ConfigError, choices
+from drp.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Project:
+    """Paths of a project; every path that drp writes is under `root` (or in DVC's cache)."""
+
+    root: Path
+
+    @classmethod
+    def here(cls) -> "Project":
+        """The project around the current folder: the nearest one above that has `recipes/`."""
+        for folder in (Path.cwd(), *Path.cwd().parents):
+            if (folder / "recipes").is_dir():
+                return cls(folder)
+        raise ConfigError(f"{Path.cwd()}: not in a drp project (no folder `recipes` here or above)")
+
+    @property
+    def params(self) -> Path:
+        """params.yaml."""
+        return self.root / "params.yaml"
+
+    @property
+    def ops_lock(self) -> Path:
+        """The generated file of op fingerprints, tracked by DVC key by key."""
+        return self.root / "recipes" / "ops.lock.yaml"
+
+    def recipes(self) -> list[str]:
+        """The names of all recipes."""
+        return sorted(p.parent.name for p in (self.root / "recipes").glob("*/recipe.yaml"))
+
+    def recipe(self, name: str) -> Path:
+        """The file of a recipe; ConfigError with the choices where there is none."""
+        path = self.root / "recipes" / name / "recipe.yaml"
+        if not path.exists():
+            raise ConfigError(f"no recipe {name!r}{choices(name, self.recipes())}")
+        return path
+
+    def prompt(self, name: str) -> Prompt:
+        """A prompt by its name (it may not exist yet)."""
+        return Prompt(self.root / "prompts", name)
+
+    def prompts(self) -> list[str]:
+        """The names of all prompts (files whose name begins with `_` are only included)."""
+        return sorted(p.stem for p in (self.root / "prompts").glob("*.j2") if not p.name.startswith("_"))
+
+    @cached_property
+    def cache(self) -> Path:
+        """drp's folder beside DVC's cache: `$DRP_CACHE`, or `<dvc cache dir>/drp`. Shared by experiments and, through
+        `dvc cache dir`, by people. Read from DVC's config files, because asking `dvc` costs a second."""
+        if folder := os.environ.get("DRP_CACHE"):
+            return Path(folder)
+        dvc = self.root / ".dvc"
+        base = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "dvc"
+        for config, relative_to in ((dvc / "config.local", dvc), (dvc / "config", dvc), (base / "config", base)):
+            parser = configparser.ConfigParser(interpolation=None, strict=False)
+            parser.read(config)
+            if where := parser.get("cache", "dir", fallback=""):
+                return (relative_to / Path(where).expanduser()).resolve() / "drp"
+        return dvc / "cache" / "drp"
+
+    @property
+    def scratch(self) -> Path:
+        """Locks, progress and resumable work of running stages; never versioned."""
+        return self.root / ".dvc" / "tmp" / "drp"

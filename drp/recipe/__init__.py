@@ -1,0 +1,1 @@
+"""The recipe language: reading, resolving, checking, and its JSON Schema."""

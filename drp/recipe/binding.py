@@ -1,0 +1,72 @@
+"""Binds the roles of a recipe to models: params.yaml's `models` (identity) and `run` (endpoint)."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from drp.errors import ConfigError, Problem, RecipeError, choices
+from drp.models import Endpoint, Model, Sampling
+from drp.ops import fault
+from drp.recipe.read import Document
+
+IDENTITY = ("name", "revision", "file", "sampling")
+
+
+def check_params(document: Document) -> Iterator[Problem]:
+    """Every fault of params.yaml: unknown keys, wrong types, a model that cannot be reached."""
+    data = document.data if isinstance(document.data, dict) else {}
+    for section in ("models", "run"):
+        if not isinstance(data.get(section, {}), dict):
+            yield document.problem((section,), "is not a mapping of names")
+            return
+    models, run = data.get("models", {}), data.get("run", {})
+    for role, entry in models.items():
+        here = ("models", str(role))
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            yield document.problem(here, "a model needs at least `name`")
+            continue
+        yield from _fields(document, here, entry, {"name": str, "revision": str | None, "file": str | None, "sampling": dict[str, Any]})
+        yield from _fields(document, (*here, "sampling"), entry.get("sampling", {}), typing.get_type_hints(Sampling))
+        if role not in run:
+            yield document.problem(here, f"no `run.{role}` says how it is reached: add e.g. `run: {{{role}: {{backend: transformers}}}}`")
+    for role, entry in run.items():
+        here = ("run", str(role))
+        if role not in models:
+            yield document.problem(here, f"no model of that name{choices(role, models)}", "key")
+        if not isinstance(entry, dict) or "backend" not in entry:
+            yield document.problem(here, "an endpoint needs at least `backend` (openai, rules, transformers, vllm)")
+            continue
+        yield from _fields(document, here, entry, typing.get_type_hints(Endpoint))
+
+
+def _fields(document: Document, path: tuple[str, ...], data: Any, hints: dict[str, Any]) -> Iterator[Problem]:
+    if not isinstance(data, dict):
+        yield document.problem(path, "is not a mapping")
+        return
+    for key, value in data.items():
+        if key not in hints:
+            yield document.problem((*path, str(key)), f"{key!r} is not a key here{choices(key, hints)}", "key")
+        elif text := fault(value, hints[key]):
+            yield document.problem((*path, str(key)), f"{value!r} {text}")
+
+
+def model(params: dict[str, Any], role: str, content: str | None) -> Model:
+    """The model that params.yaml binds to `role`; ConfigError where it does not. `content` identifies a local folder."""
+    entry = params.get("models", {}).get(role)
+    if entry is None:
+        raise ConfigError(f"params.yaml: models: no {role!r}{choices(role, params.get('models', {}))}")
+    fields = {k: v for k, v in entry.items() if k in IDENTITY and k != "sampling"}
+    return Model(role=role, sampling=Sampling(**entry.get("sampling", {})), endpoint=endpoint(params, role), content=content, **fields)
+
+
+def endpoint(params: dict[str, Any], role: str) -> Endpoint:
+    """How the model of that role is reached here."""
+    known = {f.name for f in dataclasses.fields(Endpoint)}
+    return Endpoint(**{k: v for k, v in params["run"][role].items() if k in known})
+
+
+def refuse(problems: list[Problem]) -> None:
+    """Raise all problems at once, if there are any."""
+    if problems:
+        raise RecipeError(problems)

@@ -1,0 +1,1 @@
+"""Rules: how the offline teacher judges a thought without a model."""

@@ -1,0 +1,206 @@
+"""Redundancy: which sentences of a thought can go without its derivation losing anything, and why."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from drp.rules.cues import AGREEMENT, ANNOUNCEMENT, CHECK, CONCLUSION, CORRECTION, OUTCOME, TENTATIVE, is_filler
+from drp.rules.equations import Equation, bare, equations, inputs
+from drp.teaching import states_answer
+
+HESITATES = "hesitates or talks to itself"
+WRONG_TURN = "a wrong turn that is put right later"
+REPEATED_EQUATION = "repeats an equation"
+CONFIRMS = "confirms what was already right"
+ANNOUNCES = "announces what the next one does"
+REPEATED_RESULT = "says a result again"
+REPEATED = "says again what was said"
+AFTER_ANSWER = "re-checks after the answer is found"
+
+_PLAIN_WORDS = frozenset(
+    "a an the of to in on at for and or so but is are was were be been it its it's this that that's these those i i'm i've we "
+    "you he she they there then than as with by from into have has had do does did can could will would should may might must "
+    "not no yes just also now okay ok well wait hmm hold actually maybe perhaps right let me let's think means mean if when "
+    "which what who how because since like about all any some each every one get got going go make makes need here again both "
+    "still only even very more much other another same way first next therefore thus hence oh alright".split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One sentence, and the step (0-based) that it stands in."""
+
+    text: str
+    step: int
+
+    @cached_property
+    def equations(self) -> list[Equation]:
+        """What it states."""
+        return equations(self.text)
+
+    @cached_property
+    def numbers(self) -> set[str]:
+        """Its numbers, unsigned."""
+        return bare(self.text)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Its words that carry content, roughly stemmed."""
+        said = re.findall(r"[a-z]+(?:'[a-z]+)?", self.text.lower())
+        return frozenset(w.removesuffix("s") for w in said if w not in _PLAIN_WORDS)
+
+    @property
+    def length(self) -> int:
+        """In words."""
+        return len(self.text.split())
+
+
+@dataclass
+class _State:
+    """What is established when a sentence is reached."""
+
+    known: set[str]
+    stated: set[Equation] = field(default_factory=set)
+    recent: list[Unit] = field(default_factory=list)
+    kept: list[Unit] = field(default_factory=list)
+
+    def keep(self, unit: Unit) -> None:
+        self.known |= unit.numbers
+        self.stated |= set(unit.equations)
+        self.kept.append(unit)
+        if unit.equations:
+            self.recent = [*self.recent[-2:], unit]
+
+
+def redundant(units: Sequence[Unit], question: str, answer: str | None) -> dict[int, str]:
+    """The places of the sentences that can go, each with its reason.
+
+    A number that a remaining sentence takes from elsewhere still stands in the question or in a remaining sentence before it,
+    if it did so at first.
+    """
+    gone = wrong_turns(units)
+    end = _answered(units, answer, gone)
+    state = _State(bare(question))
+    for place, unit in enumerate(units):
+        if end is not None and place > end:
+            gone.setdefault(place, AFTER_ANSWER)
+        elif place not in gone and (reason := _reason(units, place, state, place == end)):
+            gone[place] = reason
+        if place not in gone:
+            state.keep(unit)
+    _restore(units, gone, bare(question))
+    return gone
+
+
+def _reason(units: Sequence[Unit], place: int, state: _State, answers: bool) -> str | None:
+    """Why the sentence at `place` says nothing new; None where it does."""
+    unit = units[place]
+    if answers or not unit.numbers <= state.known or any(e not in state.stated for e in unit.equations):
+        return None if not _announces(units, place, state) or answers else ANNOUNCES
+    if is_filler(unit.text):
+        return HESITATES
+    if unit.equations:
+        return REPEATED_EQUATION if len(unit.words) <= 4 or _said_before(unit, state) else None
+    if AGREEMENT.match(unit.text) and unit.length <= 12 and (unit.numbers or len(unit.words) <= 3):
+        return CONFIRMS
+    if CHECK.search(unit.text) and unit.length <= 14 and not unit.numbers:
+        return HESITATES
+    if _announces(units, place, state):
+        return ANNOUNCES
+    if _outcome(unit, state):
+        return REPEATED_RESULT
+    return REPEATED if _said_before(unit, state) else None
+
+
+def _announces(units: Sequence[Unit], place: int, state: _State) -> bool:
+    """Whether it says what to do next, and the next sentence with an equation shows it being done."""
+    unit = units[place]
+    if unit.equations or unit.length > 9 or not ANNOUNCEMENT.match(unit.text) or place == 0:
+        return False
+    following = next((u for u in units[place + 1 : place + 4] if u.equations or u.numbers > unit.numbers), None)
+    return following is not None and unit.numbers <= following.numbers
+
+
+def _outcome(unit: Unit, state: _State) -> bool:
+    """Whether it only says again what a recent equation gave."""
+    results = {n for u in state.recent for e in u.equations for n in bare(e.right)}
+    if not unit.numbers or unit.length > 11 or OUTCOME.match(unit.text) is None:
+        return False
+    given = {n for u in state.recent for n in u.numbers}
+    return bool(unit.numbers & results) and unit.numbers <= results | given | state.known
+
+
+def _said_before(unit: Unit, state: _State) -> bool:
+    """Whether an earlier sentence that stays has (nearly) all its content words and all its numbers."""
+    if len(unit.words) < 3 or "?" in unit.text:
+        return False
+    return any(
+        len(unit.words & other.words) >= 0.85 * len(unit.words) and unit.numbers <= other.numbers and "?" not in other.text
+        for other in state.kept
+    )
+
+
+def _answered(units: Sequence[Unit], answer: str | None, gone: dict[int, str]) -> int | None:
+    """The first sentence that concludes with the final answer, after something was derived; None where none does."""
+    derived = False
+    for place, unit in enumerate(units):
+        if place not in gone and derived and CONCLUSION.search(unit.text) and not TENTATIVE.search(unit.text) and states_answer(unit.text, answer):
+            return place
+        derived = derived or bool(unit.equations)
+    return None
+
+
+def wrong_turns(units: Sequence[Unit]) -> dict[int, str]:
+    """Sentences whose computation is corrected later: same left side, other result, with a correction or a doubt between."""
+    gone: dict[int, str] = {}
+    for place, unit in enumerate(units):
+        computed = [e for e in unit.equations if e.computed]
+        right = [_corrected(units, place, e) for e in computed]
+        if computed and all(r is not None for r in right) and len(computed) == len(unit.equations):
+            gone[place] = WRONG_TURN
+            wrong = {n for e in computed for n in bare(e.right)}
+            until = max(r for r in right if r is not None)
+            gone |= {p: WRONG_TURN for p in range(place + 1, until) if _belongs(units[p], wrong)}
+    return gone
+
+
+def _corrected(units: Sequence[Unit], place: int, equation: Equation) -> int | None:
+    """Where the equation is put right: the next sentence with its left side and another result, after a correction."""
+    doubted = "?" in units[place].text
+    for later in range(place + 1, min(place + 9, len(units))):
+        doubted = doubted or bool(CORRECTION.search(units[later].text))
+        results = {e.right for e in units[later].equations if e.left == equation.left and e.computed}
+        if results:
+            return later if doubted and equation.right not in results else None
+    return None
+
+
+def _belongs(unit: Unit, wrong: set[str]) -> bool:
+    """Whether a sentence between a mistake and its correction is about nothing but the mistake."""
+    return is_filler(unit.text) or (unit.numbers == wrong and not unit.equations)
+
+
+def _restore(units: Sequence[Unit], gone: dict[int, str], given: set[str]) -> None:
+    """Bring back, first things first, what introduces a number that a remaining sentence takes from elsewhere."""
+    place, known = 0, set(given)
+    while place < len(units):
+        if place not in gone:
+            missing = inputs(units[place].text, units[place].equations) - known
+            back = _introductions(units, gone, place, missing)
+            if back:
+                for earlier in back:
+                    del gone[earlier]
+                place, known = 0, set(given)
+                continue
+            known |= units[place].numbers
+        place += 1
+
+
+def _introductions(units: Sequence[Unit], gone: dict[int, str], place: int, missing: set[str]) -> set[int]:
+    """The first deleted sentence before `place` for each missing number; wrong turns stay away."""
+    firsts = (
+        next((p for p in range(place) if p in gone and gone[p] != WRONG_TURN and number in units[p].numbers), None)
+        for number in missing
+    )
+    return {p for p in firsts if p is not None}

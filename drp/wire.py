@@ -1,0 +1,139 @@
+"""The chat protocol of OpenAI-compatible servers: requests to JSON bodies, response bodies to completions."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from drp.models import Completion, Finish, Request
+
+TAGGED = """
+
+Reply with one JSON object between <json> and </json>, and with nothing after it. It must follow this JSON Schema:
+{schema}"""
+"""What is added to the last message where a server does not take `response_format`."""
+
+_FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length", "content_filter": "content_filter"}
+
+
+class Garbled(Exception):
+    """A response that is not a chat completion; the text says in what way."""
+
+
+@dataclass(slots=True)
+class Manner:
+    """What a server turned out to want; learned from its refusals, for the rest of a run."""
+
+    tagged: bool = False
+    """Structured output by an instruction, not by `response_format`."""
+    limit: str = "max_tokens"
+    """The name of the token limit: `max_tokens` or `max_completion_tokens`."""
+
+    def learn(self, refusal: str, asked: dict[str, Any]) -> bool:
+        """Whether the words of a refusal say how to ask otherwise than the body `asked` did."""
+        if "response_format" in asked and re.search(r"response_format|json_schema|structured|guided|grammar", refusal):
+            self.tagged = True
+            return True
+        if "max_tokens" in asked and "max_completion_tokens" in refusal:
+            self.limit = "max_completion_tokens"
+            return True
+        return False
+
+
+def body(request: Request, manner: Manner) -> dict[str, Any]:
+    """The JSON body that asks a server for `request`; settings that are None are left out."""
+    sampling = request.model.sampling
+    messages = [{"role": m.role, "content": m.content} for m in request.messages]
+    asked = {
+        "model": request.model.name,
+        "messages": messages,
+        manner.limit: sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "seed": request.seed,
+    }
+    if request.schema is not None and manner.tagged:
+        messages[-1]["content"] += TAGGED.format(schema=json.dumps(request.schema, ensure_ascii=False))
+    elif request.schema is not None:
+        asked["response_format"] = {"type": "json_schema", "json_schema": _named(request.schema)}
+    return {key: value for key, value in asked.items() if value is not None}
+
+
+def _named(schema: dict[str, Any]) -> dict[str, Any]:
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", str(schema.get("title", "reply")))[:64]
+    return {"name": name, "schema": schema, "strict": True}
+
+
+def read(text: str, request: Request) -> Completion:
+    """The completion in a response's body; Garbled where it is HTML, not JSON, or has no choices."""
+    reply = _object(text)
+    choice = _choice(reply)
+    usage = reply.get("usage") or {}
+    spent = int(usage.get("completion_tokens") or 0)
+    said, unsaid = _said(choice["message"], choice.get("finish_reason"))
+    finish, error = _finish(choice.get("finish_reason"), spent >= request.model.sampling.max_tokens)
+    if unsaid and finish == "stop":
+        finish, error = ("content_filter", f"refused: {unsaid}") if unsaid != _NOTHING else ("error", unsaid)
+    return Completion(
+        text=said,
+        finish=finish,
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=spent,
+        served=str(reply.get("model") or ""),
+        error=error,
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("<"):
+        raise Garbled(f"the server sent HTML, not JSON: {brief(text)}")
+    try:
+        reply = json.loads(text)
+    except ValueError as error:
+        raise Garbled(f"the server sent broken JSON ({error}): {brief(text)}") from error
+    if not isinstance(reply, dict):
+        raise Garbled(f"the server sent JSON that is not an object: {brief(text)}")
+    return reply
+
+
+def _choice(reply: dict[str, Any]) -> dict[str, Any]:
+    if reply.get("error"):
+        raise Garbled(f"the server sent an error as a reply: {brief(json.dumps(reply['error']))}")
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise Garbled(f"the reply has no choices: {brief(json.dumps(reply))}")
+    choice = choices[0]
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        raise Garbled(f"the reply's choice has no message: {brief(json.dumps(choice))}")
+    return choice
+
+
+_NOTHING = "the reply has no content"
+
+
+def _said(message: dict[str, Any], finish: Any) -> tuple[str, str]:
+    """The text of a message, its separately sent reasoning put before it in `<think>` tags; and why there is none."""
+    content, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+    if reasoning and not content and finish == "length":
+        return f"<think>\n{reasoning}", ""
+    if reasoning:
+        return f"<think>\n{str(reasoning).strip()}\n</think>\n\n{content or ''}", ""
+    if isinstance(content, str):
+        return content, ""
+    return "", str(message.get("refusal") or _NOTHING)
+
+
+def _finish(reason: Any, full: bool) -> tuple[Finish, str]:
+    """The finish of a reply; a server that gives no reason is taken to have stopped, unless its reply is `full`."""
+    if reason is None:
+        return ("length" if full else "stop"), ""
+    if reason in _FINISHES:
+        return _FINISHES[reason], ""
+    return "error", f"finish_reason {reason!r} is not an answer"
+
+
+def brief(text: str, most: int = 200) -> str:
+    """A text on one line, cut to `most` characters, for a message."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

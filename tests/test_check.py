@@ -1,0 +1,88 @@
+"""`drp check` refuses a faulty recipe whole: every problem, each with its place, value, choices and cure."""
+
+from pathlib import Path
+
+from drp.cli import main
+from tests.projects import project
+
+FAULTY = """\
+models: {teacher: gpt}
+stages:
+  a: {op: make, size: three, wrod: x}
+  b: {op: shuot, from: a}
+  c: {op: shout, from: aa}
+  d: {op: shout}
+  e: {op: ask, from: a, model: techer, prompt: sya}
+  f: {op: ask, from: a, model: m, prompt: greedy}
+  g: {op: shout, from: h}
+  h: {op: shout, from: g}
+  I: {op: make}
+  j: {op: shout, from: [a, c]}
+  k: {op: make, from: a}
+  l: [a]
+"""
+
+
+def _problems(root: Path, capsys: object, monkeypatch: object) -> list[str]:
+    monkeypatch.chdir(root)  # type: ignore[attr-defined]
+    assert main(["check"]) == 2
+    return capsys.readouterr().err.splitlines()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_every_fault_is_named_at_once_with_its_place(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", FAULTY, dvc=False)
+    made.write("params.yaml", "models: {m: {name: x}}\nrun: {m: {backend: rules}}\n")
+    made.write("prompts/greedy.j2", "{{ text }} {{ question }}\n")
+    found = _problems(made.root, capsys, monkeypatch)
+    here = "recipes/one/recipe.yaml:"
+    expected = [
+        (f"{here}1:19: models.teacher: 'gpt' is not a model of params.yaml (m)", ""),
+        (f"{here}3:23: stages.a.size: 'three' is not a whole number", ""),
+        (f"{here}3:30: stages.a.wrod: 'wrod' is not a key of op 'make'", "did you mean 'word'?"),
+        (f"{here}4:11: stages.b.op: 'shuot' is not an op", "did you mean 'shout'?"),
+        (f"{here}5:24: stages.c.from: 'aa' is not a stage", ""),
+        (f"{here}6:3: stages.d: op 'shout' needs `from`", ""),
+        (f"{here}7:32: stages.e.model: 'techer' is neither a model", "did you mean 'teacher'?"),
+        (f"{here}7:48: stages.e.prompt: 'sya' is not a prompt in prompts/", "did you mean 'say'?"),
+        (f"{here}8:43: stages.f.prompt: prompts/greedy.j2 uses 'question', which this op does not supply (text)", ""),
+        (f"{here}9:3: stages.g: g → h → g goes round in a circle", ""),
+        (f"{here}11:3: stages.I: 'I' cannot name a stage", ""),
+        (f"{here}12:24: stages.j.from: op 'shout' takes one input, not 2", "mix"),
+        (f"{here}13:17: stages.k.from: op 'make' takes no input", ""),
+        (f"{here}14:6: stages.l: ['a'] is not a mapping", ""),
+    ]
+    for start, end in expected:
+        assert any(line.startswith(start) and end in line for line in found), (start, end, "\n".join(found))
+    assert len(found) == len(expected), "\n".join(found)
+
+
+def test_a_faulty_params_file_is_refused_with_places(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", dvc=False)
+    made.write("params.yaml", "models:\n  m: {name: x, revison: y, sampling: {temprature: 1}}\nrun:\n  m: {backend: magic}\n  q: {backend: rules}\n")
+    found = "\n".join(_problems(made.root, capsys, monkeypatch))
+    assert "params.yaml:2:16: models.m.revison: 'revison' is not a key here" in found
+    assert "did you mean 'temperature'?" in found
+    assert "params.yaml:4:16: run.m.backend: 'magic' is not one of its values (openai, rules, transformers, vllm)" in found
+    assert "params.yaml:5:3: run.q: no model of that name" in found
+
+
+def test_a_missing_include_and_a_computed_include_are_refused(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    recipe = "stages:\n  a: {op: make}\n  e: {op: ask, from: a, model: m, prompt: one}\n  f: {op: ask, from: a, model: m, prompt: two}\n"
+    made = project(tmp_path / "p", recipe, dvc=False)
+    made.write("params.yaml", "models: {m: {name: x}}\nrun: {m: {backend: rules}}\n")
+    made.write("prompts/one.j2", "{% include '_gone.j2' %}\n")
+    made.write("prompts/two.j2", "{% include text %}\n")
+    found = "\n".join(_problems(made.root, capsys, monkeypatch))
+    assert "3:43: stages.e.prompt:" in found
+    assert "_gone.j2" in found
+    assert "an include whose name is computed cannot be tracked" in found
+
+
+def test_a_hostile_extends_is_refused(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", dvc=False)
+    made.write("recipes/two/recipe.yaml", "extends: three\nstages: {}\n")
+    made.write("recipes/three/recipe.yaml", "extends: two\nstages: {}\n")
+    made.write("recipes/four/recipe.yaml", "extends: oen\n")
+    found = "\n".join(_problems(made.root, capsys, monkeypatch))
+    assert "goes round in a circle" in found
+    assert "'oen' is not a recipe (four, one, three, two); did you mean 'one'?" in found
