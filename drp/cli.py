@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -143,11 +144,16 @@ def _head(given: argparse.Namespace) -> None:
 
 
 def _serve(given: argparse.Namespace) -> None:
-    from drp.pipeline.stage import connect_role
+    from drp.pipeline.stage import model_of
     from drp.serving import serve
 
-    model, backend = connect_role(Project.here(), given.role)
-    serve(model, backend, given.port)
+    project = Project.here()
+    os.chdir(project.root)
+
+    def ready(port: int) -> None:
+        print(f"{given.role}: http://127.0.0.1:{port}/v1 (end it with Ctrl-C)", flush=True)
+
+    serve(model_of(project, given.role), given.port, ready)
 
 
 def _stage(given: argparse.Namespace) -> None:

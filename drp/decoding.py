@@ -243,9 +243,7 @@ class GrowingLayer:
         return -1
 
 
-def _widened(
-    states: "torch.Tensor", left: int, width: int, places: "torch.Tensor | None" = None
-) -> "torch.Tensor":
+def _widened(states: "torch.Tensor", left: int, width: int, places: "torch.Tensor | None" = None) -> "torch.Tensor":
     """A copy of `states` (or of its rows at `places`) in a buffer of `width` columns, from column `left` on."""
     chosen = states if places is None else states[places]
     rows, heads, length, size = chosen.shape
@@ -258,7 +256,7 @@ def _cache() -> Any:
     from transformers.cache_utils import Cache, CacheLayerMixin
 
     CacheLayerMixin.register(GrowingLayer)  # a subclass in name only, so that importing this file does not import torch
-    return Cache(layer_class_to_replicate=GrowingLayer)  # type: ignore[arg-type]
+    return Cache(layer_class_to_replicate=GrowingLayer)
 
 
 def _length(cache: Any) -> int:
@@ -274,9 +272,7 @@ def _draws(seed: int, count: int, temperature: float) -> Any:
     return numpy.random.Generator(numpy.random.Philox(seed)).random(count)
 
 
-def _choose(
-    logits: "torch.Tensor", rows: list[_Row], temperature: float, top_p: float, top_k: int | None
-) -> "torch.Tensor":
+def _choose(logits: "torch.Tensor", rows: list[_Row], temperature: float, top_p: float, top_k: int | None) -> "torch.Tensor":
     """The next token of each row: the likeliest, or the one at the row's random number in its nucleus."""
     import torch
 

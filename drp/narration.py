@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from drp.errors import DataError
+
 TERSE_SHARE = 0.2
 """The share of traces that come without doubts, checks and repetitions."""
 
@@ -34,7 +36,7 @@ LEGS = {
 """How many legs each animal of `leg_counting` has."""
 
 
-class NarrationError(ValueError):
+class NarrationError(DataError):
     """A question that cannot be narrated: its family is unknown, or its text is not what that family asks."""
 
 

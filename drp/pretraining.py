@@ -4,11 +4,10 @@ The model that comes out is a folder like any other of the hub's: `AutoModelForC
 Its chat template and its special tokens are R1's, down to the opened `<think>` at the end of a prompt.
 """
 
-import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to learn: a question, and what should be generated for it (`thought\\n</think>\\n\\nanswer`, or a cut thought)."""
+    """A question, and what should be generated for it: `thought\\n</think>\\n\\nanswer`, or a thought that is cut."""
 
     question: str
     response: str
@@ -83,7 +82,7 @@ def example(question: str, thought: str, answer: str, *, finished: bool = True) 
 
 
 def build_tokenizer(texts: Sequence[str], *, vocabulary: int = 768) -> "PreTrainedTokenizerFast":
-    """A byte-level BPE tokenizer trained on `texts`: lossless on any text, one token a digit, R1's special tokens and template."""
+    """A byte-level BPE tokenizer trained on `texts`: lossless on any text, a token a digit, R1's special tokens and template."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -154,9 +153,7 @@ def build_model(
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerFast", question: str) -> list[int]:
     """The prompt for `question` as token ids: the chat template with `<think>` opened at its end."""
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-    )
+    text = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
     return list(tokenizer.encode(str(text), add_special_tokens=False))
 
 
@@ -269,15 +266,11 @@ def _tensors(rows: Sequence[tuple[list[int], int]], pad: int) -> tuple["torch.Te
 
     longest = max(len(ids) for ids, _ in rows)
     padded = [ids + [pad] * (longest - len(ids)) for ids, _ in rows]
-    labels = [
-        [IGNORED] * prompt + ids[prompt:] + [IGNORED] * (longest - len(ids)) for ids, prompt in rows
-    ]
+    labels = [[IGNORED] * prompt + ids[prompt:] + [IGNORED] * (longest - len(ids)) for ids, prompt in rows]
     return torch.tensor(padded), torch.tensor(labels)
 
 
-def _save_checkpoint(
-    folder: Path, model: Any, optimizer: Any, schedule: Any, step: int, tokens: int, steps: int
-) -> None:
+def _save_checkpoint(folder: Path, model: Any, optimizer: Any, schedule: Any, step: int, tokens: int, steps: int) -> None:
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
-import re
 import socket
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -13,14 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from drp import records
 from drp.errors import DataError, MissingPackage, choices
+from drp.fingerprint import seed_of
+from drp.records import read as read_parquet
 
 Row = dict[str, Any]
 Setting = int | float | str | bool
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
-"""A git commit in full: the only revision of a hub data set that never changes."""
 
 REACH = 5.0
 """Seconds to wait for the hub to accept a connection."""
@@ -43,7 +40,7 @@ def open_path(path: Path, config: str | None = None, split: str | None = None) -
     """A `.jsonl`, `.json`, `.csv` or `.parquet` file, or a folder that `datasets` can load; DataError for anything else."""
     if path.is_dir():
         return Opened(_folder(path, config, split, str(path)))
-    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": records.read}
+    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": read_parquet}
     if path.suffix not in readers:
         raise DataError(f"{path}: {path.suffix or 'a file without an ending'!r} cannot be read{choices(path.suffix, readers)}")
     if not path.exists():
@@ -127,7 +124,11 @@ def _folder(path: Path, config: str | None, split: str | None, shown: str) -> It
 
 
 def open_gym(task: str, size: int, seed: int, settings: Mapping[str, Setting]) -> Opened:
-    """`size` generated problems of a reasoning-gym task; `settings` are its own, by name. The revision is the package's."""
+    """`size` generated problems of a reasoning-gym task; `settings` are its own, by name. The revision is the package's.
+
+    The task's problem k is drawn from its seed + k, so that seeds 0 and 1 would share all but one problem; `seed` is
+    therefore hashed first.
+    """
     try:
         from reasoning_gym.factory import DATASETS, create_dataset
     except ImportError as error:
@@ -139,7 +140,7 @@ def open_gym(task: str, size: int, seed: int, settings: Mapping[str, Setting]) -
         if name not in known:
             raise DataError(f"gym://{task}: {name!r} is not one of its settings{choices(name, known)}")
     try:
-        rows = create_dataset(task, size=size, seed=seed, **settings)
+        rows = create_dataset(task, size=size, seed=seed_of(task, seed) >> 31, **settings)
     except (AssertionError, ValueError, TypeError) as error:
         raise DataError(f"gym://{task}: it refuses size {size} with {dict(settings)}: {error}") from error
     return Opened(iter(rows), f"reasoning-gym=={importlib.metadata.version('reasoning-gym')}")

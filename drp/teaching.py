@@ -162,7 +162,7 @@ def states_answer(text: str, answer: str | None) -> bool:
         return answer is not None
     wanted = {n.removeprefix("-") for n in numbers(answer)}
     if len(wanted) != 1 or len(answer) > 40:
-        return len(compact(answer)) > 2 and compact(answer) in compact(text)
+        return len(compact(answer)) > 2 and re.search(rf"(?<![\d.]){re.escape(compact(answer))}(?!\d)", compact(text)) is not None
     (number,) = wanted
     return any(
         number in {n.removeprefix("-") for n in numbers(part)}
@@ -181,8 +181,8 @@ def same_answer(one: str, other: str) -> bool:
 
 def compact(text: str) -> str:
     """A text in lower case without blank space, mark-up and final dots, to compare answers."""
-    plain = re.sub(r"\\(?:text|mathrm|mathbf|left|right|d(?=frac))|[\s$*{}\\]|\.$", "", text.strip())
-    return plain.lower()
+    text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text.strip())
+    return re.sub(r"\\(?:text|mathrm|mathbf|left|right)|[\s$*{}\\]|\.$", "", text).lower()
 
 
 _WORDS = (

@@ -83,7 +83,7 @@ def _ends(text: str, match: re.Match[str]) -> bool:
         return True
     if _GOES_ON.match(text, match.end()):
         return False
-    if match["mark"] == "!" and "\n" not in gap:
+    if match["mark"] and match["mark"][0] == "!" and "\n" not in gap:
         return not _OPERATOR.match(text, match.end())
     if match["mark"] and match["mark"].startswith("."):
         return not _is_numbering(text, match) and not _ABBREVIATION.search(text, max(0, match.start() - 20), match.start())

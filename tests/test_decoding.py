@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def prompts(count: int) -> list[list[int]]:
     """Prompts of 1 to 12 tokens, no two alike."""
-    return [[1, *(3 + (7 * index + 5 * place) % 90 for place in range(index % 12))] + [3 + index] for index in range(count)]
+    return [[1, *(3 + (7 * index + 5 * place) % 90 for place in range(index % 12)), 3 + index] for index in range(count)]
 
 
 def run(model: Any, asked: list[list[int]], **changes: Any) -> dict[int, tuple[list[int], str]]:
@@ -58,14 +58,16 @@ def run(model: Any, asked: list[list[int]], **changes: Any) -> dict[int, tuple[l
 
 def test_every_prompt_is_continued_once_and_says_why_it_stopped(model: Any) -> None:
     asked = prompts(30)
+    endings = {EOS, 10, 11, 12}
+    seeds = list(range(30))
     yielded = list(
-        sample(model, asked, max_new_tokens=40, temperature=1.0, seeds=[0] * 30, eos_ids={EOS, 10, 11, 12}, pad_id=PAD, batch_size=7)
+        sample(model, asked, max_new_tokens=40, temperature=1.0, seeds=seeds, eos_ids=endings, pad_id=PAD, batch_size=7)
     )
     assert sorted(index for index, _, _ in yielded) == list(range(30))
     assert {finish for _, _, finish in yielded} == {"stop", "length"}
     for _, ids, finish in yielded:
         assert len(ids) == 40 if finish == "length" else len(ids) < 40
-        assert not {EOS, 10, 11, 12} & set(ids)
+        assert not endings & set(ids)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -90,7 +92,8 @@ def test_greedy_says_what_generate_says(model: Any) -> None:
     asked = prompts(10)
     greedy = run(model, asked, temperature=0, eos_ids={EOS}, max_new_tokens=200)
     for index, prompt in enumerate(asked):
-        said = model.generate(torch.tensor([prompt]), max_new_tokens=200, do_sample=False, attention_mask=torch.ones(1, len(prompt), dtype=torch.long))
+        ids = torch.tensor([prompt])
+        said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=200, do_sample=False)
         expected = [token for token in said[0, len(prompt) :].tolist() if token != EOS]
         assert greedy[index][0] == expected
 
@@ -111,7 +114,8 @@ def test_finished_rows_leave_and_waiting_rows_take_their_place(model: Any) -> No
 
 def test_samples_follow_the_nucleus_of_the_softmax(model: Any) -> None:
     prompt, count = [1, 20, 30], 4000
-    said = run(model, [prompt] * count, seeds=list(range(count)), max_new_tokens=1, eos_ids=set(), top_p=0.8, temperature=0.7, batch_size=count)
+    once: dict[str, Any] = {"max_new_tokens": 1, "eos_ids": set(), "batch_size": count, "seeds": list(range(count))}
+    said = run(model, [prompt] * count, top_p=0.8, temperature=0.7, **once)
     with torch.inference_mode():
         chances, order = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1).sort(descending=True)
     kept = int((chances.cumsum(0) - chances < 0.8).sum())
@@ -124,7 +128,8 @@ def test_samples_follow_the_nucleus_of_the_softmax(model: Any) -> None:
 
 def test_top_k_keeps_only_the_likeliest(model: Any) -> None:
     prompt = [1, 20, 30]
-    said = run(model, [prompt] * 300, seeds=list(range(300)), max_new_tokens=1, eos_ids=set(), top_k=3, top_p=1.0, batch_size=300)
+    once: dict[str, Any] = {"max_new_tokens": 1, "eos_ids": set(), "batch_size": 300, "seeds": list(range(300))}
+    said = run(model, [prompt] * 300, top_k=3, top_p=1.0, **once)
     with torch.inference_mode():
         likeliest = model(torch.tensor([prompt])).logits[0, -1].topk(3).indices.tolist()
     assert {ids[0] for ids, _ in said.values()} == set(likeliest)

@@ -11,13 +11,18 @@ TEXTS = (
     "The answer is \\boxed{19}. So the answer is 19. There are 14 legs in total.",
 )
 
+LOUD = 20
+"""How much larger than usual the embeddings are: an adapter, which cannot touch them, then learns something in a few steps."""
+
 
 def tiny_student(folder: Path, *, chat_template: str | None = None, seed: int = 0, context: int = 512) -> Path:
     """Write an untrained model of ten thousand parameters into `folder`; `chat_template` replaces the R1-like one."""
     tokenizer = build_tokenizer(TEXTS, vocabulary=320)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    save(build_model(tokenizer, width=16, layers=2, heads=2, inner=32, context=context, seed=seed), tokenizer, folder)
+    network = build_model(tokenizer, width=16, layers=2, heads=2, inner=32, context=context, seed=seed)
+    network.get_input_embeddings().weight.data.mul_(LOUD)
+    save(network, tokenizer, folder)
     return folder
 
 

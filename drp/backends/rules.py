@@ -11,6 +11,7 @@ from drp.rules.material import Numbered, Remaining, actions_of, block, pieces_of
 from drp.rules.reassembling import reassemble
 from drp.rules.segmenting import segment
 
+VERSION = 1
 SERVED = "rules"
 
 

@@ -15,6 +15,9 @@ from drp.text import numbers
 VERSION = 1
 
 Format = Literal["auto", "gsm8k", "plain"]
+_GYM = ("size", "seed", "settings")
+_COLUMNS = ("question", "answer", "solution", "key", "family")
+
 MARK = "####"
 """What stands before the answer at the end of a GSM8K solution."""
 
@@ -79,11 +82,10 @@ def check(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield from _check_hub(options)
     if kind == "gym" and options["size"] is None:
         yield "size", "a gym:// source needs `size`: how many problems to make"
-    own = {"hf": ("revision",), "gym": ("size", "seed", "settings")}
-    for scheme, keys in own.items():
-        for k in keys if scheme != kind else ():
-            if options[k] is not None and options[k] != 0:
-                yield k, f"only a {scheme}:// source has `{k}`"
+    foreign = {"hf": _GYM, "path": ("revision", *_GYM), "gym": ("revision", "config", "split", *_COLUMNS)}
+    for k in foreign.get(kind, ()):
+        if options[k] not in (None, 0, k):
+            yield k, f"a source of this kind ({kind}) has no `{k}`"
     for k in ("skip", "limit", "size"):
         if isinstance(value := options[k], int) and value < 0:
             yield k, f"{value} is less than 0"
@@ -94,10 +96,13 @@ def _check_hub(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     if options["split"] is None:
         yield "split", "an hf:// source needs `split` (for example train or test)"
     if options["revision"] is None:
-        yield "revision", (
-            f"an hf:// source needs `revision`, so that the data stays what it is: the commit that "
-            f"`git ls-remote https://huggingface.co/datasets/{name} main` prints; `revision: main` takes what is there "
-            "when the stage runs, and records its commit"
+        yield (
+            "revision",
+            (
+                f"an hf:// source needs `revision`, so that the data stays what it is: the commit that "
+                f"`git ls-remote https://huggingface.co/datasets/{name} main` prints; `revision: main` takes what is there "
+                "when the stage runs, and records its commit"
+            ),
         )
 
 
@@ -128,12 +133,15 @@ def _records(opened: Opened, columns: Mapping[str, str | None], form: Format, co
         answer, solution = read_answer(_text(given["answer"]), form)
         record: Record = {
             "id": of_value([question, answer])[:SHORT], "question": question, "answer": answer,
-            "solution": _text(given["solution"]) if "solution" in given else solution,
+            "solution": (_text(given["solution"]) if "solution" in given else solution) or None,
             "row": _text(given["key"]) if "key" in given else str(number),
-            "family": _text(given["family"]) if "family" in given else None, **common,
+            "family": _text(given.get("family")) or None, **common,
         }  # fmt: skip
         missing = next((k for k in ("question", "answer") if not record[k]), None)
-        yield Dropped(record, f"no-{missing}", f"row {number}: {columns[missing]!r} holds {given[missing]!r}") if missing else Kept(record)
+        if missing:
+            yield Dropped(record, f"no-{missing}", f"row {number}: {columns[missing]!r} holds {given[missing]!r}")
+        else:
+            yield Kept(record)
 
 
 def _column(row: Row, name: str, source: str) -> Any:
@@ -168,10 +176,12 @@ def _distinct(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
     rows: dict[str, str] = {}
     for outcome in outcomes:
         record = outcome.record
-        if isinstance(outcome, Kept) and (first := rows.setdefault(record["id"], record["row"])) != record["row"]:
-            yield Dropped(record, "duplicate", f"row {record['row']} asks what row {first} asks")
-        else:
-            yield outcome
+        if isinstance(outcome, Kept) and record["id"] in rows:
+            yield Dropped(record, "duplicate", f"row {record['row']} asks what row {rows[record['id']]} asks")
+            continue
+        if isinstance(outcome, Kept):
+            rows[record["id"]] = record["row"]
+        yield outcome
 
 
 def _chosen(outcomes: Iterable[Outcome], skip: int, limit: int | None, shuffle_seed: int | None) -> Iterator[Outcome]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
-from drp.insisting import Messages, Refused, insist
+from drp.insisting import Messages, Read, Refused, insist
 from drp.op import Dialogue, Dropped, Kept, Model, Outcome, Prompt, Record, Supplies, Talk, Work
 from drp.pieces import Step
 from drp.records import trail_row
@@ -89,9 +89,7 @@ def _dialogue(model: Model, prompt: Prompt, skills: list[str], shape: tuple[int,
             return _thoughtless(record)
         spans = sentences(record["thought"])
         windows = _windows(len(spans), *shape)
-        questions = [
-            (_messages(record, prompt, skills, spans, w), lambda reply, w=w: read_boundaries(reply, w.first, w.last)) for w in windows
-        ]
+        questions = [(_messages(record, prompt, skills, spans, window), _reader(window)) for window in windows]
         heard = yield from insist(model, questions, SEGMENT, repairs)
         if isinstance(heard, Refused):
             return Dropped(record, heard.reason, heard.detail, heard.reply)
@@ -101,6 +99,10 @@ def _dialogue(model: Model, prompt: Prompt, skills: list[str], shape: tuple[int,
         return _kept(record, steps, [completion for _, _, completion in ends])
 
     return talk
+
+
+def _reader(window: _Window) -> Read[list[tuple[int, str]]]:
+    return lambda reply: read_boundaries(reply, window.first, window.last)
 
 
 def _messages(record: Record, prompt: Prompt, skills: list[str], spans: Sequence[Span], window: _Window) -> Messages:

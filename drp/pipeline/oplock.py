@@ -1,5 +1,6 @@
 """The generated file of op fingerprints: what DVC tracks instead of source files."""
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,7 @@ def read(project: Project) -> dict[str, Entry]:
 def version_and_code(project: Project, name: str) -> tuple[int, str]:
     """The declared version and the code fingerprint of an op (or of the rules teacher) as the source stands now."""
     if name == RULES:
-        from drp.backends import rules
-
+        rules = importlib.import_module("drp.backends.rules")
         return rules.VERSION, of_code(rules.__name__, ("connect", "reply"))
     op = ops.get(name, project.root if (project.root / "ops").is_dir() else None)
     return op.version, op.code()

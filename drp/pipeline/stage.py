@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from drp.backends import Backend
 from drp.errors import ConfigError, DataError, StaleCompile, choices
 from drp.fingerprint import of_path, of_value
 from drp.models import Endpoint, Model, Sampling
@@ -90,13 +89,13 @@ def build_model(project: Project, params: dict[str, Any], use: RoleUse) -> Model
     return replace(base, role=use.role, adapter=str(folder), adapter_hash=of_path(folder))
 
 
-def connect_role(project: Project, role: str) -> tuple[Model, Backend]:
-    """A model of params.yaml, connected: for `drp serve`."""
-    from drp.backends import connect
-
+def model_of(project: Project, role: str) -> Model:
+    """A model of params.yaml by its name; ConfigError with the choices where there is none."""
     params = load_yaml(project.params.read_text(encoding="utf-8"))
-    model = build_model(project, params, RoleUse(role))
-    return model, connect(model)
+    known = params.get("models", {})
+    if role not in known:
+        raise ConfigError(f"params.yaml: models: no {role!r}{choices(role, known)}")
+    return build_model(project, params, RoleUse(role))
 
 
 class Run:
@@ -170,11 +169,11 @@ class Run:
         if op.takes == "one":
             first = [self._counted(self._rows(self.stage.inputs[0]))]
         elif op.takes == "several":
-            first = [self._labelled(self.stage.inputs)]
+            first = [{label: self._counted(rows) for label, rows in self._labelled(self.stage.inputs).items()}]
         result: Iterable[Outcome] | Report = op.function(*first, work, **self._options(params))
         return result
 
-    def _counted(self, rows: Rows) -> Iterator[Record]:
+    def _counted(self, rows: Iterable[Record]) -> Iterator[Record]:
         for record in rows:
             self.read += 1
             yield record

@@ -116,6 +116,12 @@ class Stage:
         """The folder of the model that this stage makes."""
         return self.publish or self.ref.model
 
+    def joins(self) -> dict[str, list[str]]:
+        """The stages behind each `stage@*`. DVC does not notice when a stage loses an input, so these are tracked."""
+        listed = {"from": self.inputs, **self.named}
+        joined = [k for k, refs in listed.items() if k in self.values and "@*" in str(self.values[k].data)]
+        return {key: [ref.slug for ref in listed[key]] for key in joined}
+
     def options(self) -> dict[str, Any]:
         """The plain options as the recipe gives them (defaults are the op's own)."""
         return {k: v.data for k, v in self.values.items() if k not in ("op", "from")}
@@ -128,7 +134,7 @@ class Recipe:
     name: str
     description: str
     stages: dict[str, Stage]
-    variants: dict[str, Any]
+    axes: dict[str, Any]
 
     def own(self) -> list[Stage]:
         """The stages whose artifacts are this recipe's, inputs before users."""
@@ -146,6 +152,11 @@ class _Drafts:
     axes: dict[str, dict[str, dict[str, dict[str, Value]]]] = field(default_factory=dict)
     publish: dict[str, str] = field(default_factory=dict)
     parents: dict[str, "_Drafts"] = field(default_factory=dict)
+
+
+def resolved_file(recipe: str) -> str:
+    """The generated file of what a recipe's compiler worked out, tracked key by key: axes, joins, the list of counts."""
+    return f"recipes/{recipe}/resolved.yaml"
 
 
 def load(project: Project, name: str) -> Recipe:
@@ -271,9 +282,9 @@ class Resolver:
                 continue
             if parts[2] == "op":
                 self._say(drafts.document, (*path, str(where)), "an axis cannot change an op; make a stage for each", "key")
-            tracked = (*path[1:], parts[1], parts[2])
+            tracked = (*path, parts[1], parts[2])
             found.setdefault(parts[1], {})[parts[2]] = Value(
-                data, f"recipes/{drafts.name}/variants.yaml", tracked, drafts.document, (*path, str(where))
+                data, resolved_file(drafts.name), tracked, drafts.document, (*path, str(where))
             )
         return found
 
@@ -328,11 +339,11 @@ class Resolver:
                 if stage:
                     stages[stage.ref.slug] = stage
         description = drafts.document.data.get("description", "") if isinstance(drafts.document.data, dict) else ""
-        variants = {
+        plain = {
             axis: {level: {s: {k: v.data for k, v in keys.items()} for s, keys in stages_.items()} for level, stages_ in levels.items()}
             for axis, levels in drafts.axes.items()
         }
-        recipe = self._recipes[name] = Recipe(name, str(description), stages, variants)
+        recipe = self._recipes[name] = Recipe(name, str(description), stages, plain)
         return recipe
 
     def _ordered(self, drafts: _Drafts) -> Iterator[Draft]:

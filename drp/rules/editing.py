@@ -48,9 +48,11 @@ def _keep_answer(entries: list[Entry], steps: Sequence[Numbered], answer: str | 
         entries[giving[-1]] = _action(steps[giving[-1]].number, "keep", reason="gives the answer")
 
 
-_BARE = re.compile(r"(?:(?:so|then|that gives|now),? )?(?P<equation>[^A-Za-z=:]*[-+*/×÷^][^A-Za-z=:]*= ?(?P<result>[\d,.]*\d))\.?", re.IGNORECASE)
+_BARE = re.compile(
+    r"(?:(?:so|then|that gives|now),? )?(?P<equation>[^A-Za-z=:]*[-+*/×÷^][^A-Za-z=:]*= ?(?P<result>[\d,.]*\d))\.?", re.IGNORECASE
+)
 _NAMED = re.compile(r"(?P<name>(?:so,? |therefore,? |thus,? )?[^.=]{3,60}?) (?:is|are|=) (?P<result>[\d,.]*\d)\.?", re.IGNORECASE)
-_UNNAMED = re.compile(r"\b(?:answer|that|this|it|which|i)\b", re.IGNORECASE)
+_UNNAMED = re.compile(r"\b(?:answer|that|this|it|which|i)\b|\d\s*[-+*/×÷^]|^[^a-z]*$", re.IGNORECASE)
 
 
 def _merged(entries: list[Entry], steps: Sequence[Numbered]) -> list[Entry]:

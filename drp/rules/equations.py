@@ -1,5 +1,6 @@
 """Equations: the relations that a sentence states, normalised, so that a repeated one is recognised."""
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from drp.text import numbers
 _TERM = r"(?>(?:\\[a-zA-Z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z'’])|\d[\d,]*+(?:\.\d+)?|[-+−*/×÷·^()!{}_%$ ])++)"
 _CHAIN = re.compile(rf"({_TERM})((?:[=≈]{_TERM})++)")
 _SAID = re.compile(r"(?<=[\d)!])\s*,?\s+(?:is(?: equal to)?|equals|gives|makes|which is|that's)\s+(?=[-$]?\d)")
+_SIGNS = str.maketrans("×·÷−", "**/-")
 _OPERATOR = re.compile(r"[-+*/^!]|\\frac|\\sqrt|\\binom")
 
 
@@ -28,14 +30,14 @@ def equations(text: str) -> list[Equation]:
     found = []
     for match in _CHAIN.finditer(_SAID.sub(" = ", text)):
         sides = [_plain(side) for side in re.split(r"[=≈]", match[0])]
-        found += [Equation(a, b) for a, b in zip(sides, sides[1:], strict=False) if a and b]
+        found += [Equation(a, b) for a, b in itertools.pairwise(sides) if a and b]
     return found
 
 
 def _plain(side: str) -> str:
     side = side.replace("\\times", "*").replace("\\cdot", "*").replace("\\div", "/")
     side = re.sub(r"[\s$]|(?<=\d),(?=\d{3})|[,.]+(?=\s|\Z)", "", side)
-    return side.translate(str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-"})).strip(",")
+    return side.translate(_SIGNS).strip(",")
 
 
 def _is_number(side: str) -> bool:

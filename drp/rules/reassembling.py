@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from drp.rules.cues import CONCLUSION
 from drp.rules.material import Remaining
 from drp.text import final_answer, numbers, sentences
 
@@ -14,10 +15,11 @@ def reassemble(pieces: Sequence[Remaining], reply: str) -> dict[str, Any]:
 
 
 def _answer(texts: Sequence[str], reply: str) -> str:
-    """The reply's answer, or its text where it has no short one; else the thought's; else the last number of its last sentence."""
+    """The reply's answer, or its text where it has no short one; else what the thought concludes; empty where it never does."""
     thought = "\n\n".join(texts)
     found = final_answer(reply) or reply.strip() or final_answer(thought)
     if found or not thought:
         return found or ""
     start, end = sentences(thought)[-1]
-    return next(reversed(numbers(thought[start:end])), "")
+    concluded = numbers(thought[start:end]) if CONCLUSION.search(thought, start, end) else []
+    return concluded[-1] if concluded else ""

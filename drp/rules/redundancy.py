@@ -1,11 +1,24 @@
 """Redundancy: which sentences of a thought can go without its derivation losing anything, and why."""
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from drp.rules.cues import AGREEMENT, ANNOUNCEMENT, CHECK, CONCLUSION, CORRECTION, OUTCOME, TENTATIVE, is_filler
+from drp.rules.cues import (
+    AGREEMENT,
+    ANNOUNCEMENT,
+    CHECK,
+    CONCLUSION,
+    CORRECTION,
+    COUNTING,
+    DOUBT,
+    OUTCOME,
+    RESULT,
+    TENTATIVE,
+    is_filler,
+)
 from drp.rules.equations import Equation, bare, equations, inputs
 from drp.teaching import states_answer
 
@@ -14,17 +27,27 @@ WRONG_TURN = "a wrong turn that is put right later"
 REPEATED_EQUATION = "repeats an equation"
 CONFIRMS = "confirms what was already right"
 ANNOUNCES = "announces what the next one does"
+COUNTS = "counts what the question lists"
 REPEATED_RESULT = "says a result again"
 REPEATED = "says again what was said"
 AFTER_ANSWER = "re-checks after the answer is found"
 
 _PLAIN_WORDS = frozenset(
-    "a an the of to in on at for and or so but is are was were be been it its it's this that that's these those i i'm i've we "
-    "you he she they there then than as with by from into have has had do does did can could will would should may might must "
-    "not no yes just also now okay ok well wait hmm hold actually maybe perhaps right let me let's think means mean if when "
-    "which what who how because since like about all any some each every one get got going go make makes need here again both "
-    "still only even very more much other another same way first next therefore thus hence oh alright".split()  # noqa: SIM905
+    re.findall(
+        r"\S+",
+        "a an the of to in on at for and or so but is are was were be been it its it's this that that's these those i i'm "
+        "i've we "
+        "you he she they there then than as with by from into have has had do does did can could will would should may might "
+        "must not no yes just also now okay ok well wait hmm hold actually maybe perhaps right let me let's think means "
+        "mean if "
+        "when which what who how because since like about all any some each every one get got going go make makes need here "
+        "again both really truly still only even very much more other another same way first next therefore thus hence oh "
+        "alright",
+    )
 )
+
+
+_OPERATION = re.compile(r"\d\s*[-+*/×÷^]\s*\d")
 
 
 @dataclass(frozen=True)
@@ -45,10 +68,10 @@ class Unit:
         return bare(self.text)
 
     @cached_property
-    def words(self) -> frozenset[str]:
-        """Its words that carry content, roughly stemmed."""
+    def words(self) -> tuple[str, ...]:
+        """Its words that carry content, in order, roughly stemmed."""
         said = re.findall(r"[a-z]+(?:'[a-z]+)?", self.text.lower())
-        return frozenset(w.removesuffix("s") for w in said if w not in _PLAIN_WORDS)
+        return tuple(w.removesuffix("s") for w in said if w not in _PLAIN_WORDS)
 
     @property
     def length(self) -> int:
@@ -96,6 +119,8 @@ def redundant(units: Sequence[Unit], question: str, answer: str | None) -> dict[
 def _reason(units: Sequence[Unit], place: int, state: _State, answers: bool) -> str | None:
     """Why the sentence at `place` says nothing new; None where it does."""
     unit = units[place]
+    if not answers and COUNTING.match(unit.text):
+        return COUNTS
     if answers or not unit.numbers <= state.known or any(e not in state.stated for e in unit.equations):
         return None if not _announces(units, place, state) or answers else ANNOUNCES
     if is_filler(unit.text):
@@ -125,7 +150,7 @@ def _announces(units: Sequence[Unit], place: int, state: _State) -> bool:
 def _outcome(unit: Unit, state: _State) -> bool:
     """Whether it only says again what a recent equation gave."""
     results = {n for u in state.recent for e in u.equations for n in bare(e.right)}
-    if not unit.numbers or unit.length > 11 or OUTCOME.match(unit.text) is None:
+    if not unit.numbers or unit.length > 11 or OUTCOME.match(unit.text) is None or _OPERATION.search(unit.text):
         return False
     given = {n for u in state.recent for n in u.numbers}
     return bool(unit.numbers & results) and unit.numbers <= results | given | state.known
@@ -133,19 +158,29 @@ def _outcome(unit: Unit, state: _State) -> bool:
 
 def _said_before(unit: Unit, state: _State) -> bool:
     """Whether an earlier sentence that stays has (nearly) all its content words and all its numbers."""
-    if len(unit.words) < 3 or "?" in unit.text:
+    asked = "?" in unit.text and DOUBT.match(unit.text) is None
+    if asked or len(unit.words) < (2 if unit.numbers else 3):
         return False
     return any(
-        len(unit.words & other.words) >= 0.85 * len(unit.words) and unit.numbers <= other.numbers and "?" not in other.text
+        unit.numbers <= other.numbers and "?" not in other.text and _shared(unit.words, other.words) >= 0.8 * len(unit.words)
         for other in state.kept
     )
+
+
+def _shared(words: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """How many of `words` come in the same order among `others` (0 where too few are there in any order)."""
+    if sum(word in others for word in words) < 0.8 * len(words):
+        return 0
+    return sum(match.size for match in difflib.SequenceMatcher(None, words, others, autojunk=False).get_matching_blocks())
 
 
 def _answered(units: Sequence[Unit], answer: str | None, gone: dict[int, str]) -> int | None:
     """The first sentence that concludes with the final answer, after something was derived; None where none does."""
     derived = False
     for place, unit in enumerate(units):
-        if place not in gone and derived and CONCLUSION.search(unit.text) and not TENTATIVE.search(unit.text) and states_answer(unit.text, answer):
+        cue = CONCLUSION.search(unit.text) or (len(answer or "") > 2 and RESULT.match(unit.text))
+        concludes = cue and not TENTATIVE.search(unit.text)
+        if place not in gone and derived and concludes and states_answer(unit.text, answer):
             return place
         derived = derived or bool(unit.equations)
     return None

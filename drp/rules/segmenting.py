@@ -28,8 +28,8 @@ def segment(sentences: Sequence[Numbered]) -> list[dict[str, Any]]:
     length = 0
     for place, sentence in enumerate(sentences):
         length += 1
-        last = place + 1 == len(sentences)
-        if last or sentence.ends_paragraph or skills[place + 1] != skills[place] or length == LONGEST or skills[place] == "arithmetic":
+        changes = place + 1 == len(sentences) or skills[place + 1] != skills[place]
+        if changes or sentence.ends_paragraph or length == LONGEST or skills[place] == "arithmetic":
             steps.append({"last": sentence.number, "skill": skills[place]})
             length = 0
     return steps

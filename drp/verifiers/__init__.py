@@ -13,7 +13,7 @@ from drp.verifiers.math import math_verifier
 Verifier = Callable[[str, str], tuple[str | None, bool]]
 """(reply, gold answer) to (the answer that the reply gives, or None; whether it is right). Runs in a worker process."""
 
-Outcome = Literal["right", "wrong", "no-answer", "truncated", "timeout"]
+Judgement = Literal["right", "wrong", "no-answer", "truncated", "timeout"]
 
 BUILT_IN: dict[str, Callable[[], Verifier]] = {"math": math_verifier, "exact": exact_verifier}
 """What makes each verifier; making one imports what it needs."""
@@ -36,7 +36,7 @@ class Verdict:
 
     prediction: str | None
     correct: bool
-    verdict: Outcome
+    verdict: Judgement
 
 
 def verdict_of(case: Case, prediction: str | None, correct: bool) -> Verdict:

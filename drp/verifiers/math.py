@@ -9,6 +9,9 @@ from typing import Any
 from drp.errors import MissingPackage
 from drp.text import END_THINK
 
+_PERCENT = re.compile(r"\s*\\?%\s*\}")
+"""A percent sign at the end of a box, which the LaTeX grammar that DVC's antlr (4.9) leaves us cannot read."""
+
 _DELIMITED = re.compile(r"(?<!\\)\$|\\boxed|\\\(|\\\[")
 
 
@@ -46,8 +49,8 @@ def last_answer(reply: str) -> str:
     """What follows the last `</think>`, from the last line that boxes something on.
 
     Math-Verify joins all boxes into one set, so that an answer that was taken back on an earlier line would spoil it;
-    boxes on one line stay together: `\\boxed{1} and \\boxed{2}` is a set.
+    boxes on one line stay together: `\\boxed{1} and \\boxed{2}` is a set. `\\boxed{10\\%}` is 10, as `$10\\%$` is.
     """
-    text = reply.rpartition(END_THINK)[2]
+    text = _PERCENT.sub("}", reply.rpartition(END_THINK)[2])
     box = text.rfind("\\boxed")
     return text if box < 0 else text[text.rfind("\n", 0, box) + 1 :]

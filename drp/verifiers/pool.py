@@ -180,7 +180,7 @@ class _Pool:
             raise ConfigError(f"verifier {self.verifier!r}: its worker process ended at the start (status {status}); see above")
         if worker.slots and status >= 0:
             case = worker.slots[0].case
-            raise DataError(f"verifier {self.verifier!r} failed (its traceback is above) on {case.reply!r} against {case.answer!r}")
+            raise DataError(f"verifier {self.verifier!r} raised (see above) on the reply {case.reply!r}, gold {case.answer!r}")
         if worker.slots:
             worker.slots[0].deaths += 1
             if worker.slots[0].deaths > 1:

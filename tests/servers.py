@@ -1,0 +1,92 @@
+"""Loopback servers that answer chat requests as a test says: well, badly, late or not at all."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Reply:
+    """What goes back: `body` as JSON where it is a dict; `hang` seconds before it; `cut` sends half of it and hangs up."""
+
+    body: dict[str, Any] | bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    hang: float = 0.0
+    cut: bool = False
+
+
+Behaviour = Callable[[int, dict[str, Any]], Reply]
+"""What to answer to the n-th request (from 0), given its body."""
+
+
+def said(text: str | None, finish: str | None = "stop", model: str = "served", **message: Any) -> Reply:
+    """A chat completion as a good server sends it."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    return Reply({"id": "x", "object": "chat.completion", "created": 0, "model": model, "choices": [choice], "usage": usage})
+
+
+def refused(status: int, message: str, **headers: str) -> Reply:
+    """An error as OpenAI words it."""
+    return Reply({"error": {"message": message, "code": None}}, status, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+class ChatServer:
+    """A server of a given behaviour, inside its `with`. It keeps every request's body, headers and time."""
+
+    def __init__(self, behave: Behaviour) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self.under_way = self.most = 0
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    number = len(outer.bodies)
+                    outer.bodies.append(body)
+                    outer.headers.append({k.lower(): v for k, v in self.headers.items()})
+                    outer.times.append(time.monotonic())
+                    outer.under_way += 1
+                    outer.most = max(outer.most, outer.under_way)
+                reply = behave(number, body)
+                time.sleep(reply.hang)
+                with lock:
+                    outer.under_way -= 1
+                text = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                try:
+                    self.send_response(reply.status)
+                    for name, value in reply.headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(text)))
+                    self.end_headers()
+                    self.wfile.write(text[: len(text) // 2] if reply.cut else text)
+                    self.close_connection = reply.cut
+                except ConnectionError:
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> "ChatServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
