@@ -112,7 +112,8 @@ def rows(records: list[Record], kept: list[Record], dropped: list[Dropped], seco
 
 def covered(record: Record) -> bool:
     """Whether the steps, put together, are the thought."""
-    return "".join(record["thought"][step["start"] : step["end"]] for step in record["steps"]) == record["thought"]
+    thought: str = record["thought"]
+    return "".join(thought[step["start"] : step["end"]] for step in record["steps"]) == thought
 
 
 def _actions(kept: list[Record]) -> Iterator[tuple[str, object]]:
@@ -166,14 +167,13 @@ def orphans(record: Record) -> set[str]:
 
 
 def _unintroduced(text: str, question: str) -> set[str]:
-    known, missing = bare(question), set[str]()
-    previous: set[str] = set()
+    known = bare(question)
+    missing: set[str] = set()
     for start, end in sentences(text):
         sentence = text[start:end]
         if stated := equations(sentence):
             missing |= inputs(sentence, stated) - known
-        previous = bare(sentence)
-        known |= previous
+        known |= bare(sentence)
     return missing
 
 

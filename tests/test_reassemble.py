@@ -21,7 +21,8 @@ PLAIN = (KEEP, DELETE, KEEP, DELETE, DELETE, KEEP, KEEP)
 def edited(actions: tuple[tuple[str, str | None, int | None], ...] = MERGED, **more: Any) -> Record:
     steps = [Step(start=a, end=b, skill="arithmetic") for a, b in sentences(THOUGHT)]
     made = [
-        Action(step=n, action=name, text=text, reason="because", into=into, flags=[]) for n, (name, text, into) in enumerate(actions)
+        Action(step=step, action=name, text=text, reason="because", into=into, flags=[])
+        for step, (name, text, into) in enumerate(actions)
     ]
     return record(THOUGHT, steps=steps, actions=made, draft=None, **more)
 
@@ -131,7 +132,9 @@ def test_a_faulty_reply_is_repaired_on_the_second_try() -> None:
     assert outcome.trail[0]["completion"] == "key2"
 
 
-@pytest.mark.parametrize("log", ["### Step evaluations\nStep 1: KEEP\n## Result\n{}", "#### 14\n```json\n{}\n```\n## DELETE step 4"])
+@pytest.mark.parametrize(
+    "log", ["### Step evaluations\nStep 1: KEEP\n## Result\n{}", "#### 14\n```json\n{}\n```\n## DELETE step 4"]
+)
 def test_an_edit_log_around_the_json_never_reaches_the_target(log: str) -> None:
     said = log.replace("{}", f"<json>{GOOD}</json>" if "```" not in log else GOOD)
     found = kept(asked(replies(said)))

@@ -52,7 +52,7 @@ def test_of_a_mistake_and_its_correction_only_the_correction_stays() -> None:
 
 def test_going_through_it_all_again_goes() -> None:
     first = "12 + 7 = 19. So 19 - 5 = 14.\n\nSo the answer is 14."
-    again = "Wait, let me go through it again from the start. 12 + 7 = 19. 19 - 5 = 14. Yes, that's 14 again.\n\nSo the answer is 14."
+    again = "Wait, let me go through it again from the start. 12 + 7 = 19. 19 - 5 = 14. Yes, that's 14 again.\n\nSo it is 14."
     assert left(f"{first}\n\n{again}") == first
 
 
@@ -80,7 +80,8 @@ def test_only_allowed_actions_are_used(allowed: list[str]) -> None:
 def narrated(number: int) -> Record:
     question = f"State the final answer to the following arithmetic problem: {number + 20} + 37 - 11 + 52 ="
     trace = narrate(question, "chain_sum", number)
-    return {"id": f"q{number:03}", "question": question, "thought": trace.thought if trace.finished else None, "reply": trace.answer}
+    thought = trace.thought if trace.finished else None
+    return {"id": f"q{number:03}", "question": question, "thought": thought, "reply": trace.answer}
 
 
 def test_half_of_a_narrated_trace_goes_and_its_derivation_stays_whole() -> None:

@@ -125,7 +125,9 @@ def test_only_the_window_at_fault_is_asked_again() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(alphabet="aB1= .?\n\\[]`<>/think", min_size=1, max_size=300).filter(str.strip), st.integers(2, 9), st.integers(0, 8))
+@given(
+    st.text(alphabet="aB1= .?\n\\[]`<>/think", min_size=1, max_size=300).filter(str.strip), st.integers(2, 9), st.integers(0, 8)
+)
 def test_steps_cover_any_thought_exactly_in_any_windows(thought: str, window: int, overlap: int) -> None:
     options = {"window": window, "overlap": min(overlap, window - 1)}
     work = ScriptedWork(RulesBackend())

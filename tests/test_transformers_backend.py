@@ -18,7 +18,21 @@ QUESTIONS = ("12 + 7 =", "How many legs?", "5 - 3 + 2 + 9 - 1 + 12 =", "So?")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_student(tmp_path_factory.mktemp("student"))
+    return lively(tiny_student(tmp_path_factory.mktemp("student")))
+
+
+def lively(folder: Path) -> Path:
+    """Draw the weights anew, so large that the model babbles: an untrained one says the same token for ever."""
+    import torch
+
+    weights = load_model(model_at(folder))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in weights.named_parameters():
+            if weight.dim() == 2:
+                weight.normal_(0, 0.4 if "embed" in name else 0.7)
+    weights.save_pretrained(folder)
+    return folder
 
 
 def requests(model: Model, questions: Iterable[str] = QUESTIONS) -> list[Request]:
@@ -87,7 +101,7 @@ def test_requests_sampled_in_different_ways_are_answered_together(folder: Path) 
 
 
 def test_a_prompt_that_fills_the_context_fails_alone_and_one_that_nearly_does_is_cut_at_its_end(tmp_path: Path) -> None:
-    model = model_at(tiny_student(tmp_path, context=64), max_tokens=40, temperature=0.0)
+    model = model_at(lively(tiny_student(tmp_path, context=64)), max_tokens=40, temperature=0.0)
     short, near, over = answers(model, requests(model, ["So?", "7 " * 20, "7 " * 200]))
     assert over.finish == "error"
     assert over.error == f"the prompt has {over.prompt_tokens} tokens, the model's context 64"
