@@ -139,7 +139,7 @@ def _removed(kept: list[Record]) -> Iterator[tuple[str, object]]:
 
 
 def _failures(kept: list[Record]) -> Iterator[tuple[str, object]]:
-    checks = {
+    checks: dict[str, Callable[[Record], bool]] = {
         "every equation deleted": lost_equations,
         "the answer was in the thought, and is lost": lost_answer,
         "a number that was never there": lambda record: bool(record["invented"]),

@@ -73,10 +73,17 @@ class Model:
         }  # fmt: skip
 
     def request(
-        self, messages: tuple[Message, ...], *, schema: dict[str, Any] | None = None, index: int = 0, seed: int | None = None
+        self,
+        messages: tuple[Message, ...],
+        *,
+        schema: dict[str, Any] | None = None,
+        index: int = 0,
+        seed: int | None = None,
+        whole: bool = True,
     ) -> "Request":
-        """A request to this model; `schema` asks for structured output (a JSON Schema with a `title`)."""
-        return Request(self, messages, schema, index, seed)
+        """A request to this model; `schema` asks for structured output (a JSON Schema with a `title`). With `whole=False`
+        a completion that was cut off at max_tokens is an answer too (a trace that never ends is data)."""
+        return Request(self, messages, schema, index, seed, whole)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class Request:
     schema: dict[str, Any] | None = None
     index: int = 0
     seed: int | None = None
+    whole: bool = field(default=True, compare=False)
 
     def key(self) -> str:
         """The request's content address: equal keys may share an answer. No recipe, stage, URL or time is in it."""
@@ -120,7 +128,6 @@ class Completion:
     error: str = ""
     key: str = ""
 
-    @property
-    def usable(self) -> bool:
-        """Whether the answer is whole: a truncated or failed one is kept but not reused."""
-        return self.finish == "stop"
+    def answers(self, request: "Request") -> bool:
+        """Whether this may be reused for the request: it is whole, or cut off where that is an answer too."""
+        return self.finish == "stop" or (self.finish == "length" and not request.whole)

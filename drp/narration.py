@@ -51,13 +51,14 @@ class Narration:
 
 @dataclass(frozen=True)
 class Equation:
-    """One piece of arithmetic, such as `12 + 7 = 19`."""
+    """One piece of arithmetic, such as `12 + 7 = 19`, or `54 + 86 = 134 + 6 = 140` where there is a way to go."""
 
     left: str
     right: int
+    way: str = ""
 
     def __str__(self) -> str:
-        return f"{self.left} = {self.right}"
+        return f"{self.left} = {self.way} = {self.right}" if self.way else f"{self.left} = {self.right}"
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def solve_chain_sum(question: str) -> Solution:
     total = int(first[1])
     moves = []
     for position, (sign, term) in enumerate(rest):
-        left = f"{total} {sign} {term}"
-        total += int(term) if sign == "+" else -int(term)
-        moves.append(_sum_move(position, sign, term, Equation(left, total)))
+        equation = _sum(total, sign, int(term))
+        total = equation.right
+        moves.append(_sum_move(position, sign, term, equation))
     numbers = [term for _, term in re.findall(r"(?:^|([+-]) )(-?\d+)", task)]
     return Solution(
         readings=(
@@ -154,6 +155,13 @@ def solve_chain_sum(question: str) -> Solution:
     )
 
 
+def _sum(total: int, sign: str, term: int) -> Equation:
+    """`total` plus or minus `term`; where the term has tens and ones, the tens first."""
+    ones = term % 10 if term > 10 else 0
+    tens, reached = (total + term - ones, total + term) if sign == "+" else (total - term + ones, total - term)
+    return Equation(f"{total} {sign} {term}", reached, f"{tens} {sign} {ones}" if ones else "")
+
+
 def _sum_move(position: int, sign: str, term: str, equation: Equation) -> Move:
     doing = f"add {term}" if sign == "+" else f"subtract {term}"
     return Move(
@@ -180,7 +188,7 @@ def solve_leg_counting(question: str) -> Solution:
         legs = count * LEGS[animal]
         equations = [Equation(f"{count} * {LEGS[animal]}", legs)]
         if position:
-            equations.append(Equation(f"{total} + {legs}", total + legs))
+            equations.append(_sum(total, "+", legs))
         total += legs
         moves.append(_legs_move(position, herd, count, animal, tuple(equations)))
     listed = f"{', '.join(herds[:-1])} and {herds[-1]}" if len(herds) > 1 else herds[0]
@@ -350,6 +358,7 @@ class _Narrator:
             wrong = equation.right + self.rng.choice((-10, -2, -1, 1, 2, 10))
             self._say(f"{Equation(equation.left, wrong)}.")
             self._say(self.rng.choice(SLIPS))
+            equation = Equation(equation.left, equation.right)
         self._say(f"{self.rng.choice(EQUATION_OPENINGS)}{equation}.")
         if self.rng.random() < self.manner.recheck:
             self._say(self.rng.choice(RECHECKS))

@@ -13,7 +13,7 @@ from drp.models import Completion, Request
 
 _SCHEMA = """
 create table if not exists completions (
-    key text primary key, model text not null, request text not null, completion text not null, usable integer not null
+    key text primary key, model text not null, request text not null, completion text not null, finish text not null
 ) without rowid
 """
 BURST = 512
@@ -34,13 +34,15 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise DataError(f"{path}: the completion store cannot be opened: {error}; move it aside to start a new one") from error
 
-    def get(self, key: str) -> Completion | None:
-        """The usable completion for a key, if there is one."""
-        row = self._db.execute("select completion from completions where key = ? and usable", (key,)).fetchone()
-        return Completion(**json.loads(row[0]), key=key) if row else None
+    def get(self, request: Request) -> Completion | None:
+        """The completion of an equal request, if there is one that may be reused."""
+        key = request.key()
+        row = self._db.execute("select completion from completions where key = ?", (key,)).fetchone()
+        found = Completion(**json.loads(row[0]), key=key) if row else None
+        return found if found and found.answers(request) else None
 
     def put(self, request: Request, completion: Completion) -> Completion:
-        """Keep an answer, whole or not (a truncated or failed one is kept, marked and not reused)."""
+        """Keep an answer, whole or not (a failed one, or one cut off that should not be, is kept and not reused)."""
         key = request.key()
         asked = json.dumps({"messages": [asdict(m) for m in request.messages], "schema": request.schema,
                             "index": request.index, "seed": request.seed}, ensure_ascii=False)  # fmt: skip
@@ -48,7 +50,7 @@ class Store:
         plain.pop("key")
         self._db.execute(
             "insert or replace into completions values (?, ?, ?, ?, ?)",
-            (key, json.dumps(request.model.identity()), asked, json.dumps(plain, ensure_ascii=False), completion.usable),
+            (key, json.dumps(request.model.identity()), asked, json.dumps(plain, ensure_ascii=False), completion.finish),
         )
         return replace(completion, key=key)
 
@@ -74,7 +76,7 @@ class Stored:
                 if ask is None:
                     yield None
                     continue
-                known = self.store.get(ask.request.key())
+                known = self.store.get(ask.request)
                 if known is None:
                     self.misses += 1
                     open_[ask.ticket] = ask.request

@@ -52,6 +52,12 @@ def test_a_share_of_an_input_is_drawn_and_stays_drawn_when_records_are_added(tmp
     assert {i for i, reason in shown(other) if reason == "kept"} != before
 
 
+def test_a_question_that_stands_in_an_exam_is_left_out_with_a_reason(tmp_path: Path) -> None:
+    train = [{"id": "a", "question": "1 + 1?"}, {"id": "b", "question": "2 + 2?"}]
+    outcomes = run(tmp_path, {"train": train}, without={"exam": [{"id": "z", "question": "1 + 1?"}]})
+    assert shown(outcomes) == [("a", "held-out"), ("b", "kept")]
+
+
 def test_a_record_that_one_input_does_not_draw_is_taken_from_the_other(tmp_path: Path) -> None:
     outcomes = run(tmp_path, {"none": records("a"), "all": records("a")}, weights={"none": 0.0})
     assert shown(outcomes) == [("a", "not-drawn"), ("a", "kept")]

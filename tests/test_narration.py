@@ -10,7 +10,7 @@ from drp.narration import NarrationError, narrate
 
 CHAIN = "State the final answer to the following arithmetic problem: 12 + 7 - 25 ="
 LEGS = "Now, how many legs are there in total if you have 3 crabs, 1 praying mantis, 2 sea slugs?\n"
-EQUATION = re.compile(r"(-?\d+) ([+*-]) (-?\d+) = (-?\d+)")
+EQUATION = re.compile(r"(-?\d+) ([+*-]) (\d+)((?: = -?\d+ [+-] \d)?) = (-?\d+)(?! [+-])")
 
 
 def questions(family: str, size: int, **settings: int) -> Any:

@@ -50,6 +50,15 @@ def test_of_a_mistake_and_its_correction_only_the_correction_stays() -> None:
     assert left("12 + 7 = 18. Wait, that's not right. 12 + 7 = 19. So 19 - 5 = 14.") == "12 + 7 = 19. So 19 - 5 = 14."
 
 
+def test_a_doubt_goes_and_what_settles_it_stays() -> None:
+    assert left("So, 12 + 7 = 19? Hmm. Yes, 12 + 7 = 19.\n\nSo 19 - 5 = 14.") == "Yes, 12 + 7 = 19.\n\nSo 19 - 5 = 14."
+
+
+def test_a_list_that_names_the_same_things_in_another_order_is_no_repetition() -> None:
+    items = "- The red marble comes before the blue marble.\n- The blue marble comes before the red marble.\n\n12 + 2 = 14."
+    assert left(items) == items
+
+
 def test_going_through_it_all_again_goes() -> None:
     first = "12 + 7 = 19. So 19 - 5 = 14.\n\nSo the answer is 14."
     again = "Wait, let me go through it again from the start. 12 + 7 = 19. 19 - 5 = 14. Yes, that's 14 again.\n\nSo it is 14."

@@ -111,7 +111,7 @@ def test_a_prompt_that_fills_the_context_fails_alone_and_one_that_nearly_does_is
 
 
 def test_end_tokens_are_not_text_but_the_end_of_the_thought_is(folder: Path) -> None:
-    model = model_at(folder, temperature=1.0, max_tokens=400)
+    model = model_at(folder, temperature=1.0, max_tokens=60)
     found = answers(model, [model.request((Message("user", "So?"),), seed=seed) for seed in range(64)])
     tokenizer = load_tokenizer(model)
     assert any("</think>" in c.text for c in found)

@@ -113,7 +113,7 @@ def _option(parameter: inspect.Parameter, annotation: Any) -> Option:
 
 
 def _kind(annotation: Any) -> Kind:
-    if annotation == Inputs:
+    if annotation == Inputs:  # with a default of nothing, or required
         return "inputs"
     inner = {a for a in typing.get_args(annotation) if a is not type(None)} or {annotation}
     if typing.get_origin(annotation) is dict and typing.get_args(annotation)[1] is Model:

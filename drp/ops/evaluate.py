@@ -143,6 +143,7 @@ def _dialogue(
             prompt.render(question=record["question"]),
             index=record["run"],
             seed=seed_of(seed, record["item"], record["run"]),
+            whole=False,
         )
         (completion,) = yield [request]
         if completion.finish == "error":

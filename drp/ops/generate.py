@@ -45,7 +45,7 @@ def generate(
     def dialogue(record: Record) -> Talk:
         messages = prompt.render(question=record["question"])
         seeds = [seed_of(str(seed), record["id"], k) for k in range(samples)]
-        completions = yield [model.request(messages, index=k, seed=s) for k, s in enumerate(seeds)]
+        completions = yield [model.request(messages, index=k, seed=s, whole=False) for k, s in enumerate(seeds)]
         return [_outcome(record, k, s, c) for k, (s, c) in enumerate(zip(seeds, completions, strict=True))]
 
     return work.ask(model, records, dialogue)

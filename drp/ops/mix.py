@@ -3,6 +3,7 @@
 import heapq
 import itertools
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TypedDict
 
 from drp.errors import DataError, choices
@@ -11,6 +12,8 @@ from drp.op import Dropped, Inputs, Kept, Outcome, Record, Work
 from drp.records import trail_row
 
 VERSION = 1
+
+NOTHING: Inputs = MappingProxyType({})
 
 Named = tuple[str, Record]
 """The input that a record comes from, and the record."""
@@ -21,21 +24,34 @@ class Adds(TypedDict):
 
 
 def mix(
-    inputs: Inputs, work: Work, *, weights: dict[str, float] | None = None, limit: int | None = None, seed: int = 0
+    inputs: Inputs,
+    work: Work,
+    *,
+    without: Inputs = NOTHING,
+    weights: dict[str, float] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> Iterator[Outcome]:
     """Every record once; of records with one id the first input's stays. The trail says which inputs had it.
 
     `weights` is the share of an input's records to draw (0 to 1; 1 where it is not named), by a hash of `seed` and id:
     what is drawn stays drawn when records are added. `limit` keeps the first records by id; ids are hashes, so that is
-    a sample too. Dropped: `not-drawn`, `duplicate`, `over-limit`.
+    a sample too. Records whose question stands in a stage of `without` are left out, so that an exam stays an exam.
+    Dropped: `held-out`, `not-drawn`, `duplicate`, `over-limit`.
     """
     shares = weights or {}
+    exams = {record["question"]: name for name, records in without.items() for record in records}
     for name in shares:
         if name not in inputs:
             raise DataError(f"weights: {name!r} is not an input{choices(name, inputs)}")
     kept = 0
     for _, group in itertools.groupby(_merged(inputs), key=lambda named: named[1]["id"]):
-        for outcome in _joined(list(group), shares, seed, full=limit is not None and kept >= limit):
+        members = list(group)
+        held = [(record, exams[q]) for _, record in members if (q := record.get("question")) in exams]
+        yield from (Dropped(record, "held-out", f"its question stands in {name}") for record, name in held)
+        if held:
+            continue
+        for outcome in _joined(members, shares, seed, full=limit is not None and kept >= limit):
             kept += isinstance(outcome, Kept)
             yield outcome
 

@@ -204,7 +204,7 @@ class Run:
 
     def _write(self, outcomes: Iterable[Outcome], progress: Progress) -> None:
         op, name = self.stage.op, self.ref.name
-        if op.takes != "one":  # made here, in any order
+        if op.takes == "none":  # made here, in any order
             outcomes = sorted(outcomes, key=lambda o: str(o.record["id"]))
         with (
             Writer(self.part / f"{name}.parquet", self._schema()) as kept,

@@ -126,7 +126,8 @@ SETUP = re.compile(
 CASES = re.compile(r"\b(?:if|suppose|case|assume|assuming|for example|what if|maybe|perhaps|could be|alternatively)\b", _FLAGS)
 COMPARISON = re.compile(
     r"\b(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|compare\w*|same as|different from|similar|whereas|"
-    r"like)\b", _FLAGS
+    r"like)\b",
+    _FLAGS,
 )
 RECALL = re.compile(
     r"\b(?:each|every|formula|recall|remember|known|know that|defined|definition|means|is called|refers|by the|theorem|rule|"

@@ -25,6 +25,7 @@ from drp.teaching import states_answer
 HESITATES = "hesitates or talks to itself"
 WRONG_TURN = "a wrong turn that is put right later"
 REPEATED_EQUATION = "repeats an equation"
+SETTLED = "asks what is settled right after"
 CONFIRMS = "confirms what was already right"
 ANNOUNCES = "announces what the next one does"
 COUNTS = "counts what the question lists"
@@ -90,7 +91,7 @@ class _State:
 
     def keep(self, unit: Unit) -> None:
         self.known |= unit.numbers
-        self.stated |= set(unit.equations)
+        self.stated |= set() if "?" in unit.text else set(unit.equations)
         self.kept.append(unit)
         if unit.equations:
             self.recent = [*self.recent[-2:], unit]
@@ -102,7 +103,7 @@ def redundant(units: Sequence[Unit], question: str, answer: str | None) -> dict[
     A number that a remaining sentence takes from elsewhere still stands in the question or in a remaining sentence before it,
     if it did so at first.
     """
-    gone = wrong_turns(units)
+    gone = wrong_turns(units) | settled_doubts(units)
     end = _answered(units, answer, gone)
     state = _State(bare(question))
     for place, unit in enumerate(units):
@@ -197,6 +198,16 @@ def wrong_turns(units: Sequence[Unit]) -> dict[int, str]:
             wrong = {n for e in computed for n in bare(e.right)}
             until = max(r for r in right if r is not None)
             gone |= {p: WRONG_TURN for p in range(place + 1, until) if _belongs(units[p], wrong)}
+    return gone
+
+
+def settled_doubts(units: Sequence[Unit]) -> dict[int, str]:
+    """Sentences that only ask whether an equation holds that one of the next six states."""
+    gone: dict[int, str] = {}
+    for place, unit in enumerate(units):
+        soon = {e for later in units[place + 1 : place + 7] if "?" not in later.text for e in later.equations}
+        if "?" in unit.text and unit.equations and set(unit.equations) <= soon and len(unit.words) <= 2:
+            gone[place] = SETTLED
     return gone
 
 
