@@ -28,16 +28,26 @@ class Store:
         self.path = path
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=full")
-            self._db.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{path}: the completion store cannot be opened: {error}; move it aside to start a new one") from error
+            raise self._unusable(error) from error
+        for statement in ("pragma journal_mode=wal", "pragma synchronous=full", _SCHEMA):
+            self._row(statement)
+
+    def _row(self, statement: str, values: tuple[object, ...] = ()) -> tuple[str, ...] | None:
+        """Run a statement, and give its first row; DataError with the cure where the file is not a sound store."""
+        try:
+            row: tuple[str, ...] | None = self._db.execute(statement, values).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+        return row
+
+    def _unusable(self, error: sqlite3.DatabaseError) -> DataError:
+        return DataError(f"{self.path}: the completion store cannot be used: {error}; move it aside to start a new one")
 
     def get(self, request: Request) -> Completion | None:
         """The completion of an equal request, if there is one that may be reused."""
         key = request.key()
-        row = self._db.execute("select completion from completions where key = ?", (key,)).fetchone()
+        row = self._row("select completion from completions where key = ?", (key,))
         found = Completion(**json.loads(row[0]), key=key) if row else None
         return found if found and found.answers(request) else None
 
@@ -48,7 +58,7 @@ class Store:
                             "index": request.index, "seed": request.seed}, ensure_ascii=False)  # fmt: skip
         plain = asdict(completion)
         plain.pop("key")
-        self._db.execute(
+        self._row(
             "insert or replace into completions values (?, ?, ?, ?, ?)",
             (key, json.dumps(request.model.identity()), asked, json.dumps(plain, ensure_ascii=False), completion.finish),
         )

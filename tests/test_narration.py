@@ -10,7 +10,7 @@ from drp.narration import NarrationError, narrate
 
 CHAIN = "State the final answer to the following arithmetic problem: 12 + 7 - 25 ="
 LEGS = "Now, how many legs are there in total if you have 3 crabs, 1 praying mantis, 2 sea slugs?\n"
-EQUATION = re.compile(r"(-?\d+) ([+*-]) (\d+)((?: = -?\d+ [+-] \d)?) = (-?\d+)(?! [+-])")
+EQUATION = re.compile(r"-?\d+ [+*-] \d+(?: = -?\d+(?: [+*-] \d+)?)+")
 
 
 def questions(family: str, size: int, **settings: int) -> Any:
@@ -38,6 +38,11 @@ def value(left: str, sign: str, right: str) -> int:
     return {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[sign]
 
 
+def sides(equation: str) -> list[int]:
+    """The values of `54 + 86`, `134 + 6` and `140` in `54 + 86 = 134 + 6 = 140`."""
+    return [value(*side.split(" ")) if " " in side else int(side) for side in equation.split(" = ")]
+
+
 @pytest.mark.parametrize(("family", "question"), [("chain_sum", CHAIN), ("leg_counting", LEGS)])
 def test_an_equation_is_right_or_is_taken_back_and_put_right_at_once(family: str, question: str) -> None:
     slips = 0
@@ -45,19 +50,25 @@ def test_an_equation_is_right_or_is_taken_back_and_put_right_at_once(family: str
         thought = narrate(question, family, seed).thought
         sentences = [sentence for sentence in re.split(r"(?<=[.?!])\s+", thought) if sentence]
         for place, sentence in enumerate(sentences):
-            for left, sign, right, result in EQUATION.findall(sentence):
-                if int(result) != value(left, sign, right):
+            for equation in EQUATION.findall(sentence):
+                if len(set(sides(equation))) > 1:
                     slips += 1
+                    left = equation.split(" = ")[0]
                     assert re.search("not right|wrong", sentences[place + 1])
-                    assert f"{left} {sign} {right} = {value(left, sign, right)}." in sentences[place + 2]
+                    assert f"{left} = {value(*left.split(' '))}." in sentences[place + 2]
     assert slips
 
 
 def test_told_once_the_right_equations_are_a_whole_derivation() -> None:
     for seed in range(200):
         told = EQUATION.findall(narrate(CHAIN, "chain_sum", seed).thought)
-        right = dict.fromkeys(one for one in told if int(one[3]) == value(*one[:3]))
-        assert list(right) == [("12", "+", "7", "19"), ("19", "-", "25", "-6")]
+        right = dict.fromkeys((one.split(" = ")[0], sides(one)[-1]) for one in told if len(set(sides(one))) == 1)
+        assert list(right) == [("12 + 7", 19), ("19 - 25", -6)]
+
+
+def test_a_term_of_tens_and_ones_goes_by_its_tens() -> None:
+    told = {one for seed in range(20) for one in EQUATION.findall(narrate(CHAIN, "chain_sum", seed).thought)}
+    assert {"12 + 7 = 19", "19 - 25 = -1 - 5 = -6"} <= told
 
 
 def test_the_same_seed_tells_the_same_and_another_tells_otherwise() -> None:
@@ -81,7 +92,7 @@ def test_a_few_traces_never_stop_and_some_are_terse() -> None:
 def test_much_of_a_verbose_trace_repeats_an_equation_that_stood_before() -> None:
     repeated = total = 0
     for seed in range(300):
-        told = [str(found) for found in EQUATION.findall(narrate(LEGS, "leg_counting", seed).thought)]
+        told = EQUATION.findall(narrate(LEGS, "leg_counting", seed).thought)
         total += len(told)
         repeated += len(told) - len(set(told))
     assert repeated / total > 0.4

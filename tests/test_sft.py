@@ -255,6 +255,10 @@ def test_options_that_do_not_go_together_are_named(options: dict[str, Any], key:
     assert [k for k, _ in check(options)] == [key]
 
 
+def test_an_option_of_a_wrong_type_is_left_to_the_signature() -> None:
+    assert list(check({"epochs": "three", "batch_size": None})) == []
+
+
 def test_options_that_go_together_pass() -> None:
     assert list(check({"batch_size": 8, "micro_batch": 2, "epochs": 0.5})) == []
 

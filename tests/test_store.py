@@ -11,19 +11,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drp.backends import Answer, Ask
 from drp.errors import DataError
-from drp.models import Completion, Endpoint, Message, Model, Request, Sampling
+from drp.models import Completion, Endpoint, Finish, Message, Model, Request, Sampling
 from drp.store import Store, Stored
-from tests.fakes import Answers
+from tests.fakes import Answers, silent
 
 MODEL = Model("teacher", "fake", Sampling(0.5), Endpoint("rules"))
 
 
-def ask(text: str, model: Model = MODEL, **options: int) -> Request:
+def ask(text: str, model: Model = MODEL, **options: Any) -> Request:
     return model.request((Message("user", text),), **options)
 
 
@@ -65,21 +66,19 @@ def test_identity_index_and_seed_tell_requests_apart_and_the_endpoint_does_not(s
 
 
 @pytest.mark.parametrize(("finish", "error"), [("length", ""), ("error", "400: no"), ("content_filter", "")])
-def test_an_answer_that_is_not_whole_is_kept_but_not_reused(store: Store, finish: str, error: str) -> None:
-    backend = Answers(lambda request: Completion("half", finish, error=error))  # type: ignore[arg-type]
+def test_an_answer_that_is_not_whole_is_kept_but_not_reused(store: Store, finish: Finish, error: str) -> None:
+    backend = Answers(lambda request: Completion("half", finish, error=error))
     assert run(store, backend, ask("a"))[0].finish == finish
-    whole = Answers(upper)
     with sqlite3.connect(store.path) as other:
         assert [json.loads(row[0])["finish"] for row in other.execute("select completion from completions")] == [finish]
-    assert run(store, whole, ask("a"))[0].text == "A"
-    assert run(store, Answers(lambda request: pytest.fail("asked")), ask("a"))[0].text == "A"
+    assert run(store, Answers(upper), ask("a"))[0].text == "A"
+    assert run(store, Answers(silent), ask("a"))[0].text == "A"
 
 
-def test_an_answer_cut_off_is_reused_where_that_is_an_answer_too(store: Store) -> None:
-    cut = Answers(lambda request: Completion("half", "length"))
-    assert run(store, cut, ask("a"))[0].text == "half"
-    data = MODEL.request((Message("user", "a"),), whole=False)
-    assert run(store, Answers(lambda request: pytest.fail("asked")), data)[0].text == "half"
+def test_an_answer_that_was_cut_off_is_reused_where_it_need_not_be_whole(store: Store) -> None:
+    run(store, Answers(lambda request: Completion("half", "length")), ask("a", whole=False))
+    assert run(store, Answers(silent), ask("a", whole=False))[0].text == "half"
+    assert run(store, Answers(upper), ask("a"))[0].text == "A"
 
 
 def test_thousands_of_stored_answers_come_without_asking_the_backend_anything(store: Store) -> None:
@@ -123,9 +122,25 @@ def test_a_dialogue_goes_on_over_stored_and_new_answers_alike(store: Store) -> N
 def test_a_store_that_is_corrupt_is_refused_with_a_cure_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "completions.sqlite"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"completions\.sqlite: the completion store cannot be opened: .*move it aside"):
+    with pytest.raises(DataError, match=r"completions\.sqlite: the completion store cannot be used: .*move it aside"):
         Store(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("harm", ["torn", "overwritten"])
+def test_a_store_that_was_harmed_inside_is_refused_with_a_cure_not_emptied(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "completions.sqlite"
+    store = Store(path)
+    for n in range(300):
+        store.put(ask(str(n)), upper(ask(str(n))))
+    store.close()
+    whole = path.read_bytes()
+    page = 4096
+    harmed = whole[: len(whole) // 2] if harm == "torn" else whole[: 2 * page] + b"\xa5" * (len(whole) - 2 * page)
+    path.write_bytes(harmed)
+    with pytest.raises(DataError, match=r"completions\.sqlite: .*malformed.*move it aside"):
+        run(Store(path), Answers(upper), *(ask(str(n)) for n in range(300)))
+    assert path.read_bytes() == harmed
 
 
 WORKER = """

@@ -169,7 +169,7 @@ def test_an_adapter_that_is_missing_or_made_for_another_model_is_refused(folder:
 def test_a_model_that_is_not_there_is_refused_with_a_cure(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"models/none: no such model folder.*dvc pull"):
         connect(model_at("models/none"))
-    with pytest.raises(MissingPackage, match="pkg://no_such_package: .* pip install no-such-package"):
+    with pytest.raises(MissingPackage, match=r"pkg://no_such_package: .* pip install no-such-package"):
         connect(model_at("pkg://no_such_package"))
     with pytest.raises(BackendError, match="the tokenizer cannot be loaded"):
         connect(model_at(tmp_path))

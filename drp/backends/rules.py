@@ -81,7 +81,7 @@ def _edited(messages: Sequence[Message], *, both: bool) -> dict[str, Any]:
     actions = edit(steps, block(messages, "question") or "", answer, actions_of(messages))
     if not both:
         return {"actions": actions}
-    return {"actions": actions, **reassemble(_remaining(steps, actions), f"The answer is {answer}" if answer else "")}
+    return {"actions": actions, **reassemble(_remaining(steps, actions), answer or "")}
 
 
 def _remaining(steps: Sequence[Numbered], actions: Sequence[dict[str, Any]]) -> list[Remaining]:

@@ -75,6 +75,7 @@ class Engine:
     def __init__(self, model: Model, llm: Any) -> None:
         self.model, self.engine = model, llm.llm_engine
         self.tokenizer, self.defaults = llm.get_tokenizer(), llm.get_default_sampling_params()
+        self.context = int(self.engine.model_config.max_model_len)
         self.lora = None
         if model.adapter is not None:
             from vllm.lora.request import LoRARequest
@@ -110,14 +111,19 @@ class Engine:
                 self.engine.abort_request([str(ticket) for ticket in inside])
 
     def _add(self, ask: Ask) -> Answer | None:
-        """Put a request into the engine's queue; the failed answer of one that it refuses (its prompt is too long)."""
+        """Put a request into the engine's queue; the failed answer of one whose prompt leaves no room in the context.
+
+        BackendError where vLLM refuses it for another reason: a setting or a schema that it would refuse every time.
+        """
         prompt = prompt_ids(self.tokenizer, ask.request.messages)
+        if len(prompt) >= self.context:
+            error = f"the prompt has {len(prompt)} tokens, the model's context {self.context}"
+            return Answer(ask.ticket, Completion("", "error", len(prompt), served=self.model.name, error=error))
+        put = {"request_id": str(ask.ticket), "prompt": {"prompt_token_ids": prompt}, "lora_request": self.lora}
         try:
-            self.engine.add_request(
-                str(ask.ticket), {"prompt_token_ids": prompt}, self._params(ask.request), lora_request=self.lora
-            )
-        except ValueError as error:
-            return Answer(ask.ticket, Completion("", "error", prompt_tokens=len(prompt), error=str(error)))
+            self.engine.add_request(params=self._params(ask.request), **put)
+        except _refusals() as error:
+            raise BackendError(f"{self.model.name}: vLLM refuses a request: {error}") from error
         return None
 
     def _params(self, request: Request) -> Any:
@@ -159,3 +165,12 @@ def _structured(schema: dict[str, Any] | None) -> dict[str, Any]:
     if hasattr(sampling_params, "StructuredOutputsParams"):
         return {"structured_outputs": sampling_params.StructuredOutputsParams(json=schema)}
     return {"guided_decoding": sampling_params.GuidedDecodingParams(json=schema)}
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it does not take: ValueError, and in newer ones an error of its own."""
+    try:
+        from vllm.exceptions import VLLMError
+    except ImportError:
+        return (ValueError,)
+    return (ValueError, VLLMError)

@@ -11,7 +11,7 @@ from drp.statistics import Interval, difference, estimate, ratio
 VERSION = 1
 
 HEADER = (
-    "suite", "model", "items × runs", "accuracy %", "Δ % vs base [95 %]", "tokens", "tokens if correct", "thought tokens",
+    "suite", "model", "items × runs", "accuracy %", "Δ % vs base [95 %]", "tokens", "tokens if right", "thought tokens",
     "tokens vs base [95 %]", "truncated %", "looped %",
 )  # fmt: skip
 NONE = "–"

@@ -90,10 +90,11 @@ def _dialogue(
 
 
 def _material(record: Record) -> Material:
-    """What the teacher sees; the answer is what the student gave, right or wrong."""
+    """What the teacher sees; the answer is what the student gave, right or wrong: its reply where that has no short one."""
     thought: str = record["thought"]
     texts = tuple(thought[step["start"] : step["end"]].strip() for step in record["steps"])
-    return Material(texts, record["question"], final_answer(record["reply"] or "") or final_answer(thought))
+    reply = record["reply"] or ""
+    return Material(texts, record["question"], final_answer(reply) or final_answer(thought) or reply or None)
 
 
 def _shown(steps: Sequence[Step], texts: Sequence[str]) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def evaluate(
     What becomes of an answer that is not over after `cutoff` tokens: `fail`: it is wrong; `clip`: the generated text is
     judged as it stands, its thought too if that was never closed; `drop`: the row stays, but counts in no score. In every
     mode it costs `cutoff` tokens. Answers are judged by `verifier`, at most `timeout` seconds each.
-    Dropped: `no-reply` (the request failed).
+    Dropped: `no-completion` (the request failed).
     """
     for label, model in sorted(models.items()):
         asked = _sampled(model, max_tokens or cutoff, temperature, top_p)
@@ -147,7 +147,7 @@ def _dialogue(
         )
         (completion,) = yield [request]
         if completion.finish == "error":
-            return Dropped(record, "no-reply", completion.error)
+            return Dropped(record, "no-completion", completion.error)
         return Kept({**record, **_measured(completion, cutoff, mode, thought_tokens)})
 
     return ask

@@ -21,6 +21,7 @@ class Adds(TypedDict):
     `steps_seen` are optimiser steps from 1; `nll_…_before` is the untrained student's mean NLL per token (nats).
     """
 
+    id: str
     n_tokens: int
     n_trained_tokens: int
     steps_seen: list[int]
@@ -89,14 +90,15 @@ def sft(
 
 def check(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The rules between options."""
-    batch_size, micro_batch = options.get("batch_size", 8), options.get("micro_batch")
+    numbers = {key: value for key, value in options.items() if isinstance(value, int | float)}
     for key in ("epochs", "rank", "alpha", "learning_rate", "batch_size", "max_length"):
-        if options.get(key, 1) <= 0:
+        if numbers.get(key, 1) <= 0:
             yield key, "must be more than 0"
     for key in ("warmup", "dropout"):
-        if not 0 <= options.get(key, 0) < 1:
+        if not 0 <= numbers.get(key, 0) < 1:
             yield key, "must be a share from 0 to less than 1"
-    if micro_batch is not None and (micro_batch < 1 or batch_size % micro_batch):
+    batch_size, micro_batch = numbers.get("batch_size", 1), numbers.get("micro_batch", 1)
+    if micro_batch < 1 or batch_size % micro_batch:
         yield "micro_batch", f"must divide batch_size ({batch_size})"
     if options.get("attn") == "flash_attention_2" and options.get("precision") == "float32":
         yield "attn", "flash_attention_2 computes in 16 bits only; set precision to auto or bfloat16"

@@ -26,11 +26,12 @@ class Equation(NamedTuple):
 
 
 def equations(text: str) -> list[Equation]:
-    """The equations of a text; `a = b = c` gives a = b and b = c; `3 times 4 is 12` counts where it is written with a sign."""
+    """The equations of a text; `a = b = c` gives a = b, b = c and a = c; `3 × 4 is 12` counts too."""
     found = []
     for match in _CHAIN.finditer(_SAID.sub(" = ", text)):
         sides = [_plain(side) for side in re.split(r"[=≈]", match[0])]
-        found += [Equation(a, b) for a, b in itertools.pairwise(sides) if a and b]
+        pairs = [*itertools.pairwise(sides), *([(sides[0], sides[-1])] if len(sides) > 2 else [])]
+        found += [Equation(a, b) for a, b in pairs if a and b]
     return found
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -191,14 +191,17 @@ def wrong_turns(units: Sequence[Unit]) -> dict[int, str]:
     """Sentences whose computation is corrected later: same left side, other result, with a correction or a doubt between."""
     gone: dict[int, str] = {}
     for place, unit in enumerate(units):
-        computed = [e for e in unit.equations if e.computed]
-        right = [_corrected(units, place, e) for e in computed]
-        if computed and all(r is not None for r in right) and len(computed) == len(unit.equations):
+        right = {e: later for e in unit.equations if e.computed and (later := _corrected(units, place, e)) is not None}
+        if right and all(_same_chain(e, right) for e in unit.equations):
             gone[place] = WRONG_TURN
-            wrong = {n for e in computed for n in bare(e.right)}
-            until = max(r for r in right if r is not None)
-            gone |= {p: WRONG_TURN for p in range(place + 1, until) if _belongs(units[p], wrong)}
+            wrong = {n for e in right for n in bare(e.right)}
+            gone |= {p: WRONG_TURN for p in range(place + 1, max(right.values())) if _belongs(units[p], wrong)}
     return gone
+
+
+def _same_chain(equation: Equation, corrected: Iterable[Equation]) -> bool:
+    """Whether it is a link of a chain `a = b = c` whose a = c is corrected (or is that itself)."""
+    return any(equation.left == other.left or equation.right == other.right for other in corrected)
 
 
 def settled_doubts(units: Sequence[Unit]) -> dict[int, str]:
