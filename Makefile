@@ -33,7 +33,7 @@ docs: $(VENV)/.dev
 
 # Trains the shipped student anew by its own recipe (an hour on 2 cores); its stage is frozen otherwise.
 mini-student: $(VENV)/.mini
-	dvc unfreeze recipes/mini-student/dvc.yaml:student
+	drp compile --thaw mini-student
 	dvc repro recipes/mini-student/dvc.yaml
 	drp compile
 

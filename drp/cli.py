@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("names", nargs="*", metavar="NAME", help="recipes (default: all)")
     compile_ = add("compile", _compile, "write recipes/<name>/dvc.yaml for every recipe, where it changed")
     compile_.add_argument("--check", action="store_true", help="write nothing; exit 64 if anything would be written")
+    compile_.add_argument("--thaw", metavar="NAME", help="unfreeze this recipe's published models until the next compile")
     schema = add("schema", _schema, "print the JSON Schema of recipes (for editors)")
     schema.add_argument("--write", metavar="FILE", type=Path, help="write it to FILE instead")
     ops = add("ops", _ops, "the ops and their options")
@@ -89,7 +90,9 @@ def _compile(given: argparse.Namespace) -> int:
     from drp.pipeline.compile import compile_all
 
     project = Project.here()
-    stale = compile_all(project, check=given.check)
+    if given.thaw:
+        project.recipe(given.thaw)
+    stale = compile_all(project, check=given.check, thaw=given.thaw)
     for path in stale:
         print(f"{'stale' if given.check else 'wrote'}: {path.relative_to(project.root)}")
     return 64 if stale and given.check else 0

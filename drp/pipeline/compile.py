@@ -28,8 +28,11 @@ def resolve_all(project: Project, only: Iterable[str] = ()) -> dict[str, Recipe]
     return recipes
 
 
-def compile_all(project: Project, check: bool = False) -> list[Path]:
-    """Write (or with `check` only name) every generated file that differs from what the recipes say."""
+def compile_all(project: Project, check: bool = False, thaw: str | None = None) -> list[Path]:
+    """Write (or with `check` only name) every generated file that differs from what the recipes say.
+
+    `thaw` names a recipe whose published models are to be made anew: its stages are not frozen until the next compile.
+    """
     recipes = resolve_all(project)
     used = {stage.op.name for recipe in recipes.values() for stage in recipe.own()}
     if any(_uses_rules(project, s) for r in recipes.values() for s in r.own()):
@@ -38,7 +41,7 @@ def compile_all(project: Project, check: bool = False) -> list[Path]:
     texts = {project.ops_lock: render({n: e.plain() for n, e in entries.items()}, oplock.HEADER)}
     for name, recipe in recipes.items():
         folder = project.root / "recipes" / name
-        texts[folder / "dvc.yaml"] = _pipeline(project, recipe)
+        texts[folder / "dvc.yaml"] = _pipeline(project, recipe, frozen=name != thaw)
         texts[project.root / resolved_file(name)] = render(_resolved(recipe), RESOLVED_HEADER)
         if lock := _pruned(folder, recipe, texts[folder / "dvc.yaml"]):
             texts[folder / "dvc.lock"] = lock
@@ -92,13 +95,16 @@ def _resolved(recipe: Recipe) -> dict[str, Any]:
     return {k: v for k, v in {"axes": recipe.axes, "joins": joins, "counts": counted}.items() if v}
 
 
-def _pipeline(project: Project, recipe: Recipe) -> str:
+def _pipeline(project: Project, recipe: Recipe, frozen: bool) -> str:
     path = project.root / "recipes" / recipe.name / "dvc.yaml"
     document: Any = {}
     if path.exists():
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8")) or {}
     theirs = {name: s for name, s in (document.get("stages") or {}).items() if not _ours(s)}
     stages = {s.ref.slug: stage_entry(project, s) for s in recipe.own()}
+    if not frozen:
+        for entry in stages.values():
+            entry.pop("frozen", None)
     if any(not s.op.reports for s in recipe.own()):
         stages["counts"] = counts_entry(recipe)
     body = {"stages": {**stages, **theirs}, **{k: v for k, v in document.items() if k != "stages"}}

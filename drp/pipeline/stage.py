@@ -64,7 +64,7 @@ def _compiled(project: Project, stage: Stage) -> None:
     path = project.root / "recipes" / stage.ref.recipe / "dvc.yaml"
     known = load_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
     there, here = known.get("stages", {}).get(stage.ref.slug), stage_entry(project, stage)
-    if there is None or any(there.get(k) != here.get(k) for k in {*there, *here} - {"desc", "meta"}):
+    if there is None or any(there.get(k) != here.get(k) for k in {*there, *here} - {"desc", "meta", "frozen"}):
         raise StaleCompile(
             f"{path.relative_to(project.root)}: {stage.ref.slug}: the recipe changed its shape since `drp compile`; "
             "run `drp compile`, then again"
