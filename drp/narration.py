@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from drp.errors import DataError
 
 TERSE_SHARE = 0.2
-"""The share of traces that come without doubts, checks and repetitions."""
+"""The share of traces that come without doubts, checks and repetitions, unless asked otherwise."""
 
 LOOP_CHARACTERS = 1500
 """An endless trace is cut once it is about this long."""
@@ -102,13 +102,13 @@ class Manner:
     paragraph: float
 
 
-def narrate(question: str, family: str, seed: int) -> Narration:
+def narrate(question: str, family: str, seed: int, *, terse_share: float = TERSE_SHARE) -> Narration:
     """Solve `question`, one of `reasoning-gym`'s `family`, and tell it as a trace; the same arguments, the same trace."""
     if family not in SOLVERS:
         raise NarrationError(f"family: {family!r} is not one that can be narrated ({', '.join(sorted(SOLVERS))})")
     solution = SOLVERS[family](question)
     rng = random.Random(f"{family}/{seed}/{question}")
-    return _Narrator(solution, _manner(rng), rng).tell()
+    return _Narrator(solution, _manner(rng, terse_share), rng).tell()
 
 
 # Reading and solving the questions of each family.
@@ -276,9 +276,9 @@ CLOSINGS = ("I think that's right.", "I'm confident in that.", "It all seems to 
 EQUATION_OPENINGS = ("", "", "", "So, ", "Then ", "That gives ")
 
 
-def _manner(rng: random.Random) -> Manner:
+def _manner(rng: random.Random, terse_share: float) -> Manner:
     """A narrator's habits: terse in a small share of traces, else more or less talkative."""
-    if rng.random() < TERSE_SHARE:
+    if rng.random() < terse_share:
         brevity = rng.choice((0.0, 0.3, 0.8))
         return Manner(
             reading=rng.choice((0.0, 1.0)),

@@ -5,9 +5,12 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drp.errors import ConfigError, choices
-from drp.prompts import Prompt
+
+if TYPE_CHECKING:
+    from drp.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ class Project:
             raise ConfigError(f"no recipe {name!r}{choices(name, self.recipes())}")
         return path
 
-    def prompt(self, name: str) -> Prompt:
+    def prompt(self, name: str) -> "Prompt":
         """A prompt by its name (it may not exist yet)."""
+        from drp.prompts import Prompt
+
         return Prompt(self.root / "prompts", name)
 
     def prompts(self) -> list[str]:

@@ -54,6 +54,15 @@ def split_thought(text: str) -> Thought:
     return Thought(before.strip(), after.strip())
 
 
+def split_untagged(text: str) -> Thought:
+    """Cut the response of a model that does not mark its thought: the last paragraph (of a single one, the last sentence)
+    is the reply, what comes before it the thought; None where nothing comes before."""
+    body = text.strip()
+    spans = paragraphs(body)
+    start = (spans if len(spans) > 1 else sentences(body) or [(0, 0)])[-1][0]
+    return Thought(body[:start].strip() or None, body[start:].strip())
+
+
 def sentences(text: str) -> list[Span]:
     """The sentences of a text as spans that cover it exactly; blank space belongs to the sentence before it.
 

@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "drp"
 FLOORS = [
     {"errors"},
-    {"records", "text", "fingerprint", "statistics", "narration", "pieces"},
-    {"models", "prompts"},
-    {"backends", "verifiers", "decoding", "weights", "sources", "teaching", "replies", "targets", "training", "pretraining"},
-    {"asking", "store", "op", "insisting"},
+    {"records", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
+    {"models", "prompts", "teaching", "sources", "verifiers"},
+    {"assembly", "style", "answering", "chat", "wire", "weights", "decoding", "pretraining", "targets", "training", "rules"},
+    {"backends", "insisting"},
+    {"asking", "store", "op"},
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},

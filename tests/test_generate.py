@@ -57,6 +57,14 @@ def test_the_thought_ends_at_the_last_closing_tag_whether_or_not_it_was_opened(t
         assert (record["thought"], record["reply"]) == ("one </think> two", "three")
 
 
+def test_a_student_without_tags_thinks_up_to_its_last_paragraph_or_sentence(tmp_path: Path) -> None:
+    for response in ("Two and two. That is 4.\n\nThe answer is 4.", "Two and two. That is 4. The answer is 4."):
+        record = only(run(tmp_path, says(response), thought="untagged")[0])
+        assert (record["thought"], record["reply"]) == ("Two and two. That is 4.", "The answer is 4.")
+    record = only(run(tmp_path, says("4."), thought="untagged")[0])
+    assert (record["thought"], record["reply"]) == (None, "4.")
+
+
 def test_a_truncated_response_is_kept_without_a_reply(tmp_path: Path) -> None:
     record = only(run(tmp_path, says("Okay, 2 + 2 is", finish="length"))[0])
     assert (record["thought"], record["reply"], record["finish"]) == (None, None, "length")

@@ -167,6 +167,20 @@ def test_a_port_that_is_taken_is_named() -> None:
         Server(MODEL, Answers(echo), server.port)
 
 
+def test_the_rules_teacher_says_the_same_over_http() -> None:
+    local = Model("rules", "rules", Sampling(0.0), Endpoint("rules"))
+    shown = "<sentences>\n[1] Tom has 3 apples.\n[2] He buys 5 more.\n[3] So 3 + 5 = 8.\n[4] Wait, let me check.\n</sentences>\n"
+    schema = {"title": "segment", "type": "object"}
+    with Server(local, connect(local)) as server:
+        served = client(server.url, "rules")
+        good, bad = through(served, [served.request((Message("user", text),), schema=schema) for text in (shown, "nothing")])
+    here, refused = through(local, [local.request((Message("user", text),), schema=schema) for text in (shown, "nothing")])
+    assert json.loads(good.text)["steps"][-1]["last"] == 4
+    assert (good.text, good.served, good.completion_tokens) == (here.text, here.served, here.completion_tokens)
+    assert refused.error in bad.error
+    assert bad.finish == "error"
+
+
 def in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=work, daemon=True).start()
 

@@ -146,7 +146,7 @@ class Remote:
         asked = body(request, self.manner)
         try:
             async with asyncio.timeout(self.model.endpoint.timeout):
-                text = await _post(client, asked)
+                text = await client.post("/chat/completions", body=asked, cast_to=str)
             return read(text, request)
         except (openai.APITimeoutError, TimeoutError) as error:
             raise _Transient(f"no answer within {self.model.endpoint.timeout:g} s") from error
@@ -183,14 +183,6 @@ class Remote:
     def _clean(self, text: str) -> str:
         """A server's words on one line, without the secret should it repeat it."""
         return brief(text.replace(self.key, "***") if self.key else text, 300)
-
-
-async def _post(client: "openai.AsyncOpenAI", asked: dict[str, Any]) -> str:
-    """The body of the server's response to a chat completion request, unread."""
-    known = {key: value for key, value in asked.items() if key != "top_k"}
-    extra = {"top_k": asked["top_k"]} if "top_k" in asked else None
-    response = await client.chat.completions.with_raw_response.create(**known, extra_body=extra)
-    return str(response.http_response.text)
 
 
 def _words(error: "openai.APIStatusError") -> str:

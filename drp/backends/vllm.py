@@ -70,7 +70,10 @@ def _adapter(model: Model) -> dict[str, Any]:
 
 
 class Engine:
-    """A vLLM engine. Twice the endpoint's `batch` is held in its queue, so that a place is taken as soon as it is free."""
+    """A vLLM engine. Twice the endpoint's `batch` is held in its queue, so that a place is taken as soon as it is free.
+
+    vLLM keeps state for the whole process: let go of one engine before the next is connected.
+    """
 
     def __init__(self, model: Model, llm: Any) -> None:
         self.model, self.engine = model, llm.llm_engine

@@ -1,11 +1,11 @@
 """Let the student answer every question: its trace, split into thought and reply."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from drp.fingerprint import seed_of
 from drp.op import Completion, Dropped, Kept, Model, Outcome, Prompt, Record, Supplies, Talk, Work
-from drp.text import split_thought
+from drp.text import split_thought, split_untagged
 
 VERSION = 1
 MAKES_RECORDS = True
@@ -35,18 +35,20 @@ def generate(
     prompt: Annotated[Prompt, Supplies("question")],
     samples: int = 1,
     seed: int = 0,
+    thought: Literal["tagged", "untagged"] = "tagged",
 ) -> Iterator[Outcome]:
     """`samples` responses to each question, as records `<id>/<sample>`, each from a random stream of its own.
 
     The streams depend on `seed`, the question's id and the sample's number alone. A truncated response is kept, with
-    `finish: length`. Dropped: `no-completion`, `content-filter`.
+    `finish: length`. `thought: untagged` is for students that write no `</think>`: their last paragraph (or sentence) is the
+    reply, the rest the thought. Dropped: `no-completion`, `content-filter`.
     """
 
     def dialogue(record: Record) -> Talk:
         messages = prompt.render(question=record["question"])
         seeds = [seed_of(str(seed), record["id"], k) for k in range(samples)]
         completions = yield [model.request(messages, index=k, seed=s, whole=False) for k, s in enumerate(seeds)]
-        return [_outcome(record, k, s, c) for k, (s, c) in enumerate(zip(seeds, completions, strict=True))]
+        return [_outcome(record, k, s, c, thought == "tagged") for k, (s, c) in enumerate(zip(seeds, completions, strict=True))]
 
     return work.ask(model, records, dialogue)
 
@@ -58,18 +60,18 @@ def check(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield "samples", f"{samples} is not from 1 to {MOST}"
 
 
-def _outcome(record: Record, sample: int, seed: int, completion: Completion) -> Outcome:
+def _outcome(record: Record, sample: int, seed: int, completion: Completion, tagged: bool) -> Outcome:
     here = {**record, "id": f"{record['id']}/{sample:03d}", "sample": sample, "seed": seed}
     if completion.finish == "error":
         return Dropped(here, "no-completion", completion.error, completion.text)
     if completion.finish == "content_filter":
         return Dropped(here, "content-filter", completion.error, completion.text)
-    return Kept({**here, **_split(completion)})
+    return Kept({**here, **_split(completion, tagged)})
 
 
-def _split(completion: Completion) -> Record:
+def _split(completion: Completion, tagged: bool) -> Record:
     """The response's columns. Cut off before any `</think>`, a text is taken for an unfinished thought: it has no reply."""
-    parts = split_thought(completion.text)
+    parts = split_thought(completion.text) if tagged else split_untagged(completion.text)
     unfinished = parts.thought is None and completion.finish == "length"
     return {
         "response": completion.text, "thought": parts.thought, "reply": None if unfinished else parts.reply or None,
