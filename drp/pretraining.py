@@ -244,6 +244,7 @@ def train(
 
 def save(model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
     """Write the model, its tokenizer and their settings as a folder that transformers, PEFT and vLLM load."""
+    model.config.use_cache = True
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 

@@ -176,7 +176,10 @@ def train(
     steps = plan(len(examples), epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
     arguments = _arguments(settings, len(steps), resume, str(network.device))
     trainer = _trainer(network, examples, steps, arguments, pad, say)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(resume))
+    checkpoint = _last_checkpoint(resume)
+    if checkpoint is not None:
+        say(f"going on from {checkpoint.name}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _save_adapter(trainer, base, out)
     _save_log(trainer.state.log_history, settings, network, out)
     return Trained(steps)
@@ -293,10 +296,10 @@ def _trainer(
     return trainer
 
 
-def _last_checkpoint(resume: Path) -> str | None:
+def _last_checkpoint(resume: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
     whole = [p.parent for p in resume.glob(f"checkpoint-*/{WHOLE}")]
-    return str(max(whole, key=lambda p: int(p.name.rpartition("-")[2]))) if whole else None
+    return max(whole, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
 
 
 def _save_adapter(trainer: Any, base: Model, out: Path) -> None:

@@ -44,6 +44,14 @@ def test_the_same_records_give_the_same_student_and_it_loads(tmp_path: Path, ask
     assert load_model(model_at(one.out)).num_parameters() < 20_000
 
 
+def test_a_student_learns_on_from_another_with_its_tokenizer(tmp_path: Path, ask: Prompt) -> None:
+    one, _ = learn(tmp_path / "one", ask)
+    two, _ = learn(tmp_path / "two", ask, start=model_at(one.out), width=64)
+    names = ["config.json", "tokenizer.json", "generation_config.json"]
+    assert all((one.out / name).read_bytes() == (two.out / name).read_bytes() for name in names)
+    assert (one.out / "model.safetensors").read_bytes() != (two.out / "model.safetensors").read_bytes()
+
+
 def test_the_student_learns_the_very_tokens_that_a_target_has_later(tmp_path: Path, ask: Prompt) -> None:
     work, ledger = learn(tmp_path / "work", ask)
     row = told(work, 1)[0]

@@ -115,29 +115,46 @@ def test_gradient_accumulation_changes_the_result_by_rounding_only(tmp_path, stu
     assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one)
 
 
-def test_a_run_that_is_killed_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(tmp_path, student, solve) -> None:
-    whole, killed = FakeWork(tmp_path / "whole"), FakeWork(tmp_path / "killed")
-    run(whole, student, solve, targets(10), epochs=4)
+class Killed(BaseException):
+    """Not an error that anything could catch."""
 
-    class Killed(BaseException):
-        """Not an error that anything could catch."""
 
-    def say(text: str) -> None:
-        if text.startswith("step 7/"):
+class Mortal(FakeWork):
+    """Work that is killed when it says that a step is done."""
+
+    def __init__(self, folder: Path, step: str) -> None:
+        super().__init__(folder)
+        self.step = step
+
+    def say(self, text: str) -> None:
+        if text.startswith(self.step):
             raise Killed
 
-    killed.say = say  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        run(killed, student, solve, targets(10), epochs=4)
-    newest = max(killed.resume.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    shutil.copytree(newest, killed.resume / "checkpoint-9")  # a later one that was being written when the kill came
-    (killed.resume / "checkpoint-9" / "whole").unlink()
-    (killed.resume / "checkpoint-9" / "adapter_model.safetensors").unlink()
 
+def test_a_run_that_is_killed_goes_on_from_its_checkpoint_and_ends_in_the_same_bytes(tmp_path, student, solve) -> None:
+    whole = FakeWork(tmp_path / "whole")
+    ledger = run(whole, student, solve, targets(10), epochs=4)
+    with pytest.raises(Killed):
+        run(Mortal(tmp_path / "killed", "step 7/"), student, solve, targets(10), epochs=4)
     again = FakeWork(tmp_path / "killed")
-    run(again, student, solve, targets(10), epochs=4)
-    assert again.said[1].startswith("step 7/")
+    half_written = again.resume / "checkpoint-9"
+    shutil.copytree(again.resume / "checkpoint-6", half_written)
+    for name in ("whole", "adapter_model.safetensors"):
+        (half_written / name).unlink()
+    assert run(again, student, solve, targets(10), epochs=4) == ledger
+    assert again.said[1] == "going on from checkpoint-6"
     assert files(again.out) == files(whole.out)
+
+
+def test_a_run_that_is_killed_after_its_last_step_only_writes_its_adapter(tmp_path, student, solve) -> None:
+    whole, again = FakeWork(tmp_path / "whole"), FakeWork(tmp_path / "whole")
+    ledger = run(whole, student, solve, targets(10))
+    before = files(whole.out)
+    shutil.rmtree(whole.out)
+    whole.out.mkdir()
+    assert run(again, student, solve, targets(10)) == ledger
+    assert again.said[1:] == ["going on from checkpoint-5"]
+    assert files(again.out) == before
 
 
 def test_a_row_that_does_not_fit_is_dropped_and_never_cut(tmp_path, student, solve) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
 from drp.fingerprint import seed_of
-from drp.narration import NarrationError
+from drp.narration import TERSE_SHARE, NarrationError
 from drp.narration import narrate as tell
 from drp.op import Dropped, Kept, Outcome, Record, Work
 from drp.targets import target_text
@@ -26,15 +26,18 @@ class Adds(TypedDict):
     finished: bool
 
 
-def narrate(records: Iterable[Record], work: Work, *, samples: int = 1, seed: int = 0) -> Iterator[Outcome]:
+def narrate(
+    records: Iterable[Record], work: Work, *, samples: int = 1, terse: float = TERSE_SHARE, seed: int = 0
+) -> Iterator[Outcome]:
     """`samples` traces of each question, as records `<id>/<sample>`; `family` says which generator made the question.
 
-    A trace depends on its question, its id, its number and `seed` alone. Dropped: `no-narration` (a family that cannot be
+    A trace depends on its question, its id, its number and `seed` alone. `terse` is the share of traces without doubts,
+    checks and repetitions. Dropped: `no-narration` (a family that cannot be
     narrated, or a question that is not of its family).
     """
     for record in records:
         for sample in range(samples):
-            yield _told({**record, "id": f"{record['id']}/{sample:03d}", "sample": sample}, seed_of(seed, record["id"], sample))
+            yield _told({**record, "id": f"{record['id']}/{sample:03d}", "sample": sample}, seed_of(seed, record["id"], sample), terse)
 
 
 def check(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -42,11 +45,14 @@ def check(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     samples = options.get("samples")
     if isinstance(samples, int) and not 1 <= samples <= MOST:
         yield "samples", f"{samples} is not from 1 to {MOST}"
+    terse = options.get("terse")
+    if isinstance(terse, int | float) and not 0 <= terse <= 1:
+        yield "terse", f"{terse} is not a share from 0 to 1"
 
 
-def _told(record: Record, seed: int) -> Outcome:
+def _told(record: Record, seed: int, terse: float) -> Outcome:
     try:
-        told = tell(record["question"], str(record["family"]), seed)
+        told = tell(record["question"], str(record["family"]), seed, terse_share=terse)
     except NarrationError as error:
         return Dropped(record, "no-narration", str(error))
     reply = told.answer if told.finished else None

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypedDict
 
 from drp.errors import ConfigError, DataError
-from drp.op import Dropped, Kept, Outcome, Prompt, Record, Supplies, Work
+from drp.op import Dropped, Kept, Model, Outcome, Prompt, Record, Supplies, Work
 from drp.pretraining import Example, build_model, build_tokenizer, encode, example, save, train
+from drp.weights import load_model, load_tokenizer
 
 VERSION = 1
 MAKES_MODEL = True
@@ -25,6 +26,7 @@ def pretrain(
     work: Work,
     *,
     prompt: Annotated[Prompt, Supplies("question")],
+    start: Model | None = None,
     vocabulary: int = 1024,
     width: int = 128,
     layers: int = 4,
@@ -42,17 +44,20 @@ def pretrain(
     """Learn to continue the prompt by each record's `thought` and `reply`; an unfinished thought has no end to learn.
 
     The model (Llama: `layers` of `width`, tied embeddings; R1's special tokens and chat template) is a folder that
-    transformers, PEFT and vLLM load. `batch_tokens` counts padding; the rate falls by a cosine to `final_rate` of
+    transformers, PEFT and vLLM load; with `start`, that model and its tokenizer learn on. `batch_tokens` counts padding; the rate falls by a cosine to `final_rate` of
     `learning_rate`. A run that was killed goes on from its last checkpoint. Dropped: `too-long` (for `context`).
     """
     kept = list(records)
     if not kept:
         raise DataError("no record to learn from")
     examples = [_example(record, prompt) for record in kept]
-    tokenizer = build_tokenizer([f"{e.question}\n{e.response}" for e in examples], vocabulary=vocabulary)
+    if start is None:
+        tokenizer = build_tokenizer([f"{e.question}\n{e.response}" for e in examples], vocabulary=vocabulary)
+        model = build_model(tokenizer, width=width, layers=layers, heads=heads, inner=inner, context=context, seed=seed)
+    else:
+        tokenizer, model = load_tokenizer(start), load_model(start, train=True)
     encoded = encode(tokenizer, examples)
     fitting = [sequence for sequence in encoded if len(sequence[0]) <= context]
-    model = build_model(tokenizer, width=width, layers=layers, heads=heads, inner=inner, context=context, seed=seed)
     work.say(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, {len(fitting)} of {len(kept)} records")
     train(
         model,

@@ -449,7 +449,7 @@ class Resolver:
             stage = stages.get(found[0].slug) if found else None
             if stage is None:
                 return RoleUse(role)
-            base = next((use for uses in stage.models.values() for use in uses.values()), None)
+            base = stage.models.get("model", {}).get("")  # what is trained on top of `model` is an adapter of it
             return RoleUse(role, stage=stage.ref, folder=stage.model_path, base=base)
         if role not in known:
             among = {*known, *drafts.bindings, *making}
