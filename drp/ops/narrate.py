@@ -32,12 +32,12 @@ def narrate(
     """`samples` traces of each question, as records `<id>/<sample>`; `family` says which generator made the question.
 
     A trace depends on its question, its id, its number and `seed` alone. `terse` is the share of traces without doubts,
-    checks and repetitions. Dropped: `no-narration` (a family that cannot be
-    narrated, or a question that is not of its family).
+    checks and repetitions. Dropped: `no-narration` (a family that cannot be narrated, or a question that is not of it).
     """
     for record in records:
         for sample in range(samples):
-            yield _told({**record, "id": f"{record['id']}/{sample:03d}", "sample": sample}, seed_of(seed, record["id"], sample), terse)
+            here = {**record, "id": f"{record['id']}/{sample:03d}", "sample": sample}
+            yield _told(here, seed_of(seed, record["id"], sample), terse)
 
 
 def check(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

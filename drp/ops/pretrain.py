@@ -44,8 +44,9 @@ def pretrain(
     """Learn to continue the prompt by each record's `thought` and `reply`; an unfinished thought has no end to learn.
 
     The model (Llama: `layers` of `width`, tied embeddings; R1's special tokens and chat template) is a folder that
-    transformers, PEFT and vLLM load; with `start`, that model and its tokenizer learn on. `batch_tokens` counts padding; the rate falls by a cosine to `final_rate` of
-    `learning_rate`. A run that was killed goes on from its last checkpoint. Dropped: `too-long` (for `context`).
+    transformers, PEFT and vLLM load; with `start`, that model and its tokenizer learn on. `batch_tokens` counts padding;
+    the rate falls by a cosine to `final_rate` of `learning_rate`. A run that was killed goes on from its last checkpoint.
+    Dropped: `too-long` (for `context`).
     """
     kept = list(records)
     if not kept:
