@@ -40,33 +40,16 @@ def reference(name: str | None) -> str:
 
 def _op(op: Op) -> str:
     takes = {"none": "nothing (it makes records)", "one": "one stage", "several": "one stage or several"}[op.takes]
-    lines = [f"## {op.name}", op.summary, "", f"`from`: {takes}."]
+    lines = [f"## {op.name}", op.summary, "", inspect.getdoc(op.function) or "", "", f"`from`: {takes}."]
     if op.makes_model:
         lines[-1] += " Makes a model."
     if op.options:
-        lines += ["", "| key | type | default | |", "|---|---|---|---|"]
-        about = _about(op)
-        lines += [f"| `{o.name}` | {_words(o)} | {_default(o)} | {about.get(o.name, '')} |" for o in op.options.values()]
+        lines += ["", "| key | type | default |", "|---|---|---|"]
+        lines += [f"| `{o.name}` | {_words(o)} | {_default(o)} |" for o in op.options.values()]
     if op.adds:
         columns = ", ".join(f"`{k}`" for k in typing.get_type_hints(op.adds))
         lines += ["", f"{'Columns' if op.replaces or op.takes == 'none' else 'Adds columns'}: {columns}."]
     return "\n".join(lines) + "\n"
-
-
-def _about(op: Op) -> dict[str, str]:
-    """What the function's docstring says of each option: its lines `name: words`, continued by deeper indentation."""
-    found: dict[str, str] = {}
-    current = ""
-    for line in inspect.getdoc(op.function).splitlines() if op.function.__doc__ else ():  # type: ignore[union-attr]
-        head, colon, rest = line.strip().partition(":")
-        if colon and head.strip("`") in op.options:
-            current = head.strip("`")
-            found[current] = rest.strip()
-        elif current and line.strip() and line.startswith(" "):
-            found[current] += " " + line.strip()
-        else:
-            current = ""
-    return {k: v.replace("|", "\\|") for k, v in found.items()}
 
 
 def _default(option: Option) -> str:
