@@ -251,6 +251,7 @@ class _Flight:
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.Task[Answer]] = set()
         self._landed: list[asyncio.Task[Answer]] = []
+        self._awaited = False
 
     @property
     def under_way(self) -> int:
@@ -269,12 +270,17 @@ class _Flight:
     def _down(self, task: "asyncio.Task[Answer]") -> None:
         self._open.discard(task)
         self._landed.append(task)
-        self._loop.stop()
+        if self._awaited:
+            self._loop.stop()
 
     def land(self) -> Iterator[Answer]:
         """Wait until something lands, and give all that has; an error is raised after the answers that came with it."""
         if not self._landed:
-            self._loop.run_forever()
+            self._awaited = True
+            try:
+                self._loop.run_forever()
+            finally:
+                self._awaited = False
         landed, self._landed = self._landed, []
         for task in sorted(landed, key=lambda task: task.exception() is not None):
             yield task.result()
@@ -283,7 +289,6 @@ class _Flight:
         """Cancel what is under way, run `last`, and close the loop."""
         landed = [*self._landed, *self._open]
         for task in landed:
-            task.remove_done_callback(self._down)
             task.cancel()
 
         async def end() -> None:
