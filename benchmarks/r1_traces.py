@@ -131,8 +131,9 @@ def _removed(kept: list[Record]) -> Iterator[tuple[str, object]]:
     before, after = (sum(record["style"][key] for record in kept) for key in ("words_before", "words"))
     yield "words removed", f"{100 * (1 - after / before):.1f} %"
     shares = sorted(1 - record["style"]["words"] / record["style"]["words_before"] for record in kept)
-    yield "words removed per trace: median (least to most)", " ".join(
-        (f"{100 * statistics.median(shares):.1f} %", f"({100 * shares[0]:.1f} to {100 * shares[-1]:.1f})")
+    yield (
+        "words removed per trace: median (least to most)",
+        " ".join((f"{100 * statistics.median(shares):.1f} %", f"({100 * shares[0]:.1f} to {100 * shares[-1]:.1f})")),
     )
     for key, name in (("markers_before", "before"), ("markers", "after")):
         yield f"discourse markers per 100 words {name}: median", f"{statistics.median(r['style'][key] for r in kept):.1f}"

@@ -132,7 +132,9 @@ def _show(given: argparse.Namespace) -> None:
     project = Project.here()
     path = project.root / f"{find(project, given.recipe, given.stage).ref.report}.md"
     if not path.exists():
-        raise ConfigError(f"{path.relative_to(project.root)}: no such table; run `dvc repro recipes/{given.recipe}/dvc.yaml:{given.stage}`")
+        raise ConfigError(
+            f"{path.relative_to(project.root)}: no such table; run `dvc repro recipes/{given.recipe}/dvc.yaml:{given.stage}`"
+        )
     sys.stdout.write(path.read_text(encoding="utf-8"))
 
 

@@ -102,13 +102,26 @@ class Project_:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """A command in the background, in a process group of its own."""
         return subprocess.Popen(
-            command, cwd=self.root, env=self.env(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=self.root,
+            env=self.env(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def run(self, *command: str, code: int | None = 0) -> str:
         """A command's output; its exit code must be `code` (None: any)."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.env(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1800, check=False
+            command,
+            cwd=self.root,
+            env=self.env(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=1800,
+            check=False,
         )
         assert code is None or done.returncode == code, f"{command} exited {done.returncode}:\n{done.stdout}"
         return done.stdout

@@ -100,7 +100,9 @@ def test_edits_ask_only_for_what_does_not_exist_yet(tmp_path: Path, server: Coun
     assert len(server.prompts) == 22, "a forced rerun replays from the store"
 
 
-def test_an_include_is_a_dependency_and_an_experiment_in_a_temporary_folder_shares_the_store(tmp_path: Path, server: Counting) -> None:
+def test_an_include_is_a_dependency_and_an_experiment_in_a_temporary_folder_shares_the_store(
+    tmp_path: Path, server: Counting
+) -> None:
     made = _project(tmp_path, server)
     made.write("prompts/_how.j2", "loudly")
     made.write("prompts/say.j2", "Say {{ text }} {% include '_how.j2' %}\n")

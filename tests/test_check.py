@@ -58,7 +58,10 @@ def test_every_fault_is_named_at_once_with_its_place(tmp_path, capsys, monkeypat
 
 def test_a_faulty_params_file_is_refused_with_places(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     made = project(tmp_path / "p", dvc=False)
-    made.write("params.yaml", "models:\n  m: {name: x, revison: y, sampling: {temprature: 1}}\nrun:\n  m: {backend: magic}\n  q: {backend: rules}\n")
+    made.write(
+        "params.yaml",
+        "models:\n  m: {name: x, revison: y, sampling: {temprature: 1}}\nrun:\n  m: {backend: magic}\n  q: {backend: rules}\n",
+    )
     found = "\n".join(_problems(made.root, capsys, monkeypatch))
     assert "params.yaml:2:16: models.m.revison: 'revison' is not a key here" in found
     assert "did you mean 'temperature'?" in found

@@ -20,7 +20,20 @@ FLOORS = [
     {"pipeline"},
     {"cli", "__main__"},
 ]
-HEAVY = {"torch", "transformers", "datasets", "pyarrow", "numpy", "peft", "openai", "vllm", "math_verify", "reasoning_gym", "dvc", "sympy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "pyarrow",
+    "numpy",
+    "peft",
+    "openai",
+    "vllm",
+    "math_verify",
+    "reasoning_gym",
+    "dvc",
+    "sympy",
+}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

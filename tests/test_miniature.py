@@ -57,16 +57,20 @@ def test_every_target_is_a_closed_thought_made_of_cited_steps(mini: Project_) ->
     assert records
     for record in records:
         assert "".join(record["thought"][s["start"] : s["end"]] for s in record["steps"]) == record["thought"]
-        assert [a["step"] for a in record["actions"]] == list(range(1, len(record["steps"]) + 1)) or len(record["actions"]) == len(
-            record["steps"]
-        )
+        assert [a["step"] for a in record["actions"]] == list(range(1, len(record["steps"]) + 1)) or len(
+            record["actions"]
+        ) == len(record["steps"])
         assert record["target"] == f"<think>\n{record['pruned']}\n</think>\n\n{record['target_reply']}"
         assert record["correct"]
 
 
 def test_no_exam_question_is_trained_on(mini: Project_) -> None:
     trained = {r["question"] for r in read(mini.root / "data/mini/targets.parquet")}
-    exams = {r["question"] for s in ("in-distribution", "out-of-distribution") for r in read(mini.root / f"data/mini-exams/{s}.parquet")}
+    exams = {
+        r["question"]
+        for s in ("in-distribution", "out-of-distribution")
+        for r in read(mini.root / f"data/mini-exams/{s}.parquet")
+    }
     assert len(exams) == 16
     assert not trained & exams
 
@@ -74,7 +78,9 @@ def test_no_exam_question_is_trained_on(mini: Project_) -> None:
 def test_data_sets_load_with_the_hubs_library(mini: Project_, tmp_path: Path) -> None:
     import datasets
 
-    rows = datasets.load_dataset("parquet", data_files=str(mini.root / "data/mini/targets.parquet"), split="train", cache_dir=str(tmp_path))
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(mini.root / "data/mini/targets.parquet"), split="train", cache_dir=str(tmp_path)
+    )
     assert rows.num_rows == count(mini.root / "data/mini/targets.parquet")
 
 

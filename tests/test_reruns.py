@@ -30,7 +30,7 @@ def test_only_what_an_edit_touches_reruns(tmp_path: Path) -> None:
     assert made.repro() == []
     made.edit("recipes/one/recipe.yaml", "b: {op: shout, from: a, times: 1}", "b: {op: shout, from: a, times: 2}")
     assert set(made.repro()) == {"one:b", "one:c", "one:n", "one:counts"}, "a changed value: its stage and what follows"
-    made.edit("ops/shout.py", "record[\"text\"].upper()", "record[\"text\"].title()")
+    made.edit("ops/shout.py", 'record["text"].upper()', 'record["text"].title()')
     assert set(made.repro()) == {"one:b", "one:c", "one:counts"}, "changed code, equal bytes: what follows is skipped"
     made.edit("ops/shout.py", "VERSION = 1", "VERSION = 2")
     assert set(made.repro()) == {"one:b", "one:c", "one:counts"}, "a new version reruns; equal bytes stop the rebuild"

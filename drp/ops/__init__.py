@@ -133,7 +133,11 @@ def fault(value: Any, annotation: Any) -> str | None:
         faults = [fault(value, a) for a in args]
         return None if None in faults else " and ".join(f for f, a in zip(faults, args, strict=True) if f and a is not type(None))
     if origin is typing.Literal:
-        return None if any(value == a and type(value) is type(a) for a in args) else f"is not one of its values{choices(value, map(str, args))}"
+        return (
+            None
+            if any(value == a and type(value) is type(a) for a in args)
+            else f"is not one of its values{choices(value, map(str, args))}"
+        )
     if origin is list:
         return _inner(value, list, "a list", enumerate(value) if isinstance(value, list) else (), args[0])
     if origin in (dict, Mapping, typing.get_origin(Mapping[str, Any])):

@@ -63,6 +63,4 @@ class Inputs:
         changed = [p for p in self._paths if now[p] != self.hashes[p]]
         changed += [k for k in {**self.values, **values} if self.values.get(k) != values.get(k)]
         if changed:
-            raise InputsChanged(
-                f"changed while the stage ran: {', '.join(sorted(changed))}. Nothing was published; run it again"
-            )
+            raise InputsChanged(f"changed while the stage ran: {', '.join(sorted(changed))}. Nothing was published; run it again")

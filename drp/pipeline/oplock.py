@@ -69,7 +69,9 @@ def same(project: Project, name: str) -> Entry:
         raise ConfigError(f"{name!r} has no fingerprint yet{choices(name, known)}")
     version, code = version_and_code(project, name)
     if not known[name].fingerprint.startswith(f"{version}-"):
-        raise ConfigError(f"{name!r} declares VERSION = {version}, its fingerprint is {known[name].fingerprint}: a new version is a new meaning")
+        raise ConfigError(
+            f"{name!r} declares VERSION = {version}, its fingerprint is {known[name].fingerprint}: a new version is a new meaning"
+        )
     known[name] = Entry(known[name].fingerprint, code)
     dump(project.ops_lock, {n: e.plain() for n, e in sorted(known.items())}, HEADER)
     return known[name]

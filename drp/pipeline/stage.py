@@ -24,8 +24,21 @@ from drp.recipe.binding import model as bind
 from drp.recipe.read import load as load_yaml
 from drp.recipe.resolve import Ref, RoleUse, Stage
 from drp.records import DroppedRow, Kept, Outcome, Record, TrailRow, Writer, as_json, count, read, schema_at, schema_of
+from drp.weights import resolve
 
-PACKAGES = ("drp", "pyarrow", "jinja2", "datasets", "math-verify", "reasoning-gym", "openai", "torch", "transformers", "peft", "vllm")
+PACKAGES = (
+    "drp",
+    "pyarrow",
+    "jinja2",
+    "datasets",
+    "math-verify",
+    "reasoning-gym",
+    "openai",
+    "torch",
+    "transformers",
+    "peft",
+    "vllm",
+)
 """Packages whose versions stand in the manifest where they are installed."""
 
 
@@ -78,15 +91,25 @@ def build_model(project: Project, params: dict[str, Any], use: RoleUse) -> Model
         entry = params.get("models", {}).get(use.role, {})
         if entry.get("name") == oplock.RULES:
             return bind(params, use.role, oplock.current(project, oplock.RULES))
-        paths = model_paths(project, use)
-        return bind(params, use.role, of_path(project.root / paths[0]) if paths else None)
+        return bind(params, use.role, _content(project, entry, model_paths(project, use)))
     folder = project.root / use.folder
     if use.base is None:
         return Model(use.role, use.folder, Sampling(), Endpoint("transformers"), content=of_path(folder))
     base = build_model(project, params, use.base)
     if base.adapter:
-        raise ConfigError(f"{use.role}: an adapter on top of an adapter ({base.adapter}) cannot be loaded; train it on the base model")
+        raise ConfigError(
+            f"{use.role}: an adapter on top of an adapter ({base.adapter}) cannot be loaded; train it on the base model"
+        )
     return replace(base, role=use.role, adapter=str(folder), adapter_hash=of_path(folder))
+
+
+def _content(project: Project, entry: dict[str, Any], paths: list[str]) -> str | None:
+    """What identifies weights that lie here: a folder of the project, or a package's files; None for a hub id."""
+    if paths:
+        return of_path(project.root / paths[0])
+    if str(entry.get("name")).startswith("pkg://"):
+        return of_path(Path(resolve(entry["name"])) / entry.get("file", ""))
+    return None
 
 
 def model_of(project: Project, role: str) -> Model:
@@ -225,7 +248,9 @@ class Run:
                 )  # fmt: skip
         self.counts["kept"] = kept.rows
         if not op.makes_records and self.read != kept.rows + dropped.rows:
-            raise DataError(f"{self.ref.slug}: read {self.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished")
+            raise DataError(
+                f"{self.ref.slug}: read {self.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished"
+            )
 
     def _schema(self) -> Any:
         op = self.stage.op

@@ -26,10 +26,14 @@ def check_params(document: Document) -> Iterator[Problem]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             yield document.problem(here, "a model needs at least `name`")
             continue
-        yield from _fields(document, here, entry, {"name": str, "revision": str | None, "file": str | None, "sampling": dict[str, Any]})
+        yield from _fields(
+            document, here, entry, {"name": str, "revision": str | None, "file": str | None, "sampling": dict[str, Any]}
+        )
         yield from _fields(document, (*here, "sampling"), entry.get("sampling", {}), typing.get_type_hints(Sampling))
         if role not in run:
-            yield document.problem(here, f"no `run.{role}` says how it is reached: add e.g. `run: {{{role}: {{backend: transformers}}}}`")
+            yield document.problem(
+                here, f"no `run.{role}` says how it is reached: add e.g. `run: {{{role}: {{backend: transformers}}}}`"
+            )
     for role, entry in run.items():
         here = ("run", str(role))
         if role not in models:
@@ -57,7 +61,9 @@ def model(params: dict[str, Any], role: str, content: str | None) -> Model:
     if entry is None:
         raise ConfigError(f"params.yaml: models: no {role!r}{choices(role, params.get('models', {}))}")
     fields = {k: v for k, v in entry.items() if k in IDENTITY and k != "sampling"}
-    return Model(role=role, sampling=Sampling(**entry.get("sampling", {})), endpoint=endpoint(params, role), content=content, **fields)
+    return Model(
+        role=role, sampling=Sampling(**entry.get("sampling", {})), endpoint=endpoint(params, role), content=content, **fields
+    )
 
 
 def endpoint(params: dict[str, Any], role: str) -> Endpoint:

@@ -83,7 +83,9 @@ def _lint(document: Document, data: Any, path: Path_) -> Iterator[Problem]:
             elif "." in key and path[:1] != ("axes",):
                 yield document.problem(here, f"key {key!r} has a dot, which DVC reads as a path; rename it", "key")
             if "<<" in document_keys(document, path):
-                yield document.problem((*path, "<<"), "merge keys are lost by `dvc exp run -S`; use extends, or repeat the keys", "key")
+                yield document.problem(
+                    (*path, "<<"), "merge keys are lost by `dvc exp run -S`; use extends, or repeat the keys", "key"
+                )
             yield from _lint(document, value, here)
     elif isinstance(data, list):
         for index, value in enumerate(data):

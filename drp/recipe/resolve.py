@@ -278,7 +278,9 @@ class Resolver:
             parts = str(where).split(".")
             if len(parts) != 3 or parts[0] != "stages" or parts[1] not in drafts.stages:
                 among = [f"stages.{s}.<key>" for s in drafts.stages]
-                self._say(drafts.document, (*path, str(where)), f"{where!r} does not name a stage's key{choices(where, among)}", "key")
+                self._say(
+                    drafts.document, (*path, str(where)), f"{where!r} does not name a stage's key{choices(where, among)}", "key"
+                )
                 continue
             if parts[2] == "op":
                 self._say(drafts.document, (*path, str(where)), "an axis cannot change an op; make a stage for each", "key")
@@ -340,7 +342,10 @@ class Resolver:
                     stages[stage.ref.slug] = stage
         description = drafts.document.data.get("description", "") if isinstance(drafts.document.data, dict) else ""
         plain = {
-            axis: {level: {s: {k: v.data for k, v in keys.items()} for s, keys in stages_.items()} for level, stages_ in levels.items()}
+            axis: {
+                level: {s: {k: v.data for k, v in keys.items()} for s, keys in stages_.items()}
+                for level, stages_ in levels.items()
+            }
             for axis, levels in drafts.axes.items()
         }
         recipe = self._recipes[name] = Recipe(name, str(description), stages, plain)
@@ -401,7 +406,9 @@ class Resolver:
                 continue
             option = draft.op.options.get(key)
             if option is None:
-                self.problems.append(value.problem(f"{key!r} is not a key of op {draft.op.name!r}{choices(key, draft.op.options)}", "key"))
+                self.problems.append(
+                    value.problem(f"{key!r} is not a key of op {draft.op.name!r}{choices(key, draft.op.options)}", "key")
+                )
             elif option.kind == "inputs":
                 named[key] = refer_all(value)
             elif option.kind in ("model", "models"):
@@ -421,13 +428,20 @@ class Resolver:
         takes, given = draft.op.takes, values.get("from")
         if given is None:
             if takes != "none":
-                self._say(drafts.document, ("stages", draft.name), f"op {draft.op.name!r} needs `from`{choices('', drafts.stages)}", "key")
+                self._say(
+                    drafts.document,
+                    ("stages", draft.name),
+                    f"op {draft.op.name!r} needs `from`{choices('', drafts.stages)}",
+                    "key",
+                )
             return ()
         inputs: tuple[Ref, ...] = refer_all(given)
         if takes == "none":
             self.problems.append(given.problem(f"op {draft.op.name!r} takes no input", "key"))
         elif takes == "one" and len(inputs) > 1:
-            self.problems.append(given.problem(f"op {draft.op.name!r} takes one input, not {len(inputs)}; join them with op 'mix' first"))
+            self.problems.append(
+                given.problem(f"op {draft.op.name!r} takes one input, not {len(inputs)}; join them with op 'mix' first")
+            )
         return inputs
 
     def _models(self, drafts: _Drafts, option: Option, value: Value, refer: Any, stages: dict[str, Stage]) -> dict[str, RoleUse]:
@@ -453,12 +467,16 @@ class Resolver:
             return RoleUse(role, stage=stage.ref, folder=stage.model_path, base=base)
         if role not in known:
             among = {*known, *drafts.bindings, *making}
-            self.problems.append(value.problem(f"{role!r} is neither a model of params.yaml nor a stage that makes one{choices(role, among)}"))
+            self.problems.append(
+                value.problem(f"{role!r} is neither a model of params.yaml nor a stage that makes one{choices(role, among)}")
+            )
         return RoleUse(role)
 
     def _prompt(self, option: Option, value: Value) -> None:
         if value.data not in self.project.prompts():
-            self.problems.append(value.problem(f"{value.data!r} is not a prompt in prompts/{choices(value.data, self.project.prompts())}"))
+            self.problems.append(
+                value.problem(f"{value.data!r} is not a prompt in prompts/{choices(value.data, self.project.prompts())}")
+            )
             return
         prompt = self.project.prompt(value.data)
         try:
@@ -467,12 +485,18 @@ class Resolver:
             self.problems.append(value.problem(str(error)))
             return
         for name in missing:
-            self.problems.append(value.problem(f"prompts/{value.data}.j2 uses {name!r}, which this op does not supply{choices(name, option.supplies)}"))
+            self.problems.append(
+                value.problem(
+                    f"prompts/{value.data}.j2 uses {name!r}, which this op does not supply{choices(name, option.supplies)}"
+                )
+            )
 
     def _source(self, value: Value) -> None:
         path = self.project.root / value.data
         if "://" not in value.data and not path.exists() and not path.with_name(path.name + ".dvc").exists():
-            self.problems.append(value.problem(f"{value.data!r}: no such file (nor `{value.data}.dvc`); a hub source begins with hf://"))
+            self.problems.append(
+                value.problem(f"{value.data!r}: no such file (nor `{value.data}.dvc`); a hub source begins with hf://")
+            )
 
     def _complete(self, drafts: _Drafts, draft: Draft, values: dict[str, Value]) -> None:
         for option in draft.op.options.values():
@@ -502,7 +526,14 @@ class Resolver:
 
 def _fits(name: str) -> bool:
     plain = name.replace("-", "")
-    return name[:1].isalpha() and len(name) <= 40 and plain.isascii() and plain.isalnum() and name == name.lower() and "--" not in name
+    return (
+        name[:1].isalpha()
+        and len(name) <= 40
+        and plain.isascii()
+        and plain.isalnum()
+        and name == name.lower()
+        and "--" not in name
+    )
 
 
 def _roles(draft: Draft) -> list[str]:
