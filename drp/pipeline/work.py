@@ -78,7 +78,8 @@ class Progress:
     def _state(self, now: float) -> str:
         rate = self.done / max(now - self.began, 1e-9)
         of = f"/{self.total}" if self.total else ""
-        left = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate and self.total > self.done else ""
+        known = self.total and self.done * 20 >= self.total > self.done  # a twentieth tells enough to guess the rest by
+        left = f", {((self.total or 0) - self.done) / rate:.0f} s left" if known else ""
         return f"{self.done}{of} records, {self.dropped} dropped, {rate:.1f}/s{left}"
 
     def say(self, text: str) -> None:
@@ -88,8 +89,8 @@ class Progress:
 
     def end(self) -> None:
         """The last line."""
-        now = time.monotonic()
-        self.say(f"{self.done} records, {self.dropped} dropped, {now - self.began:.1f} s")
+        counts = f"{self.done} records, {self.dropped} dropped, " if self.done else ""
+        self.say(f"{counts}{time.monotonic() - self.began:.1f} s")
         if self._live:
             sys.stderr.write("\n")
 
@@ -101,6 +102,7 @@ class StageWork:
         self._out, self._resume, self._store_path, self._progress = out, resume, store, progress
         self._store: Store | None = None
         self._last: tuple[Model, Stored] | None = None
+        self._hits = self._misses = 0
         self.totals: Counter[str] = Counter()
         self.served: set[str] = set()
 
@@ -120,6 +122,7 @@ class StageWork:
         """Hold the dialogue over every record; the model of the last call stays loaded."""
         self._store = self._store or Store(self._store_path)
         if self._last is None or self._last[0] != model:
+            self._let_go()
             self._last = (model, Stored(Lazy(model), self._store))
         endpoint = model.endpoint
         window = 4 * max(endpoint.concurrency, endpoint.batch if endpoint.backend in ("transformers", "vllm") else 0)
@@ -134,13 +137,19 @@ class StageWork:
         """What was asked, stored answers included: completions, tokens, finishes, served models."""
         return {**dict(sorted(self.totals.items())), "served": sorted(self.served)}
 
+    def _let_go(self) -> None:
+        """Drop the model that was asked last: of some engines (vLLM's) there is one to a process."""
+        if self._last:
+            self._hits += self._last[1].hits
+            self._misses += self._last[1].misses
+        self._last = None
+
     def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the model and the store."""
+        self._let_go()
         if self._store:
             self._store.close()
-        if self._last:
-            asked, hits = self._last[1].misses, self._last[1].hits
-            self._progress.say(f"{hits} completions from the store, {asked} new")
+            self._progress.say(f"{self._hits} completions from the store, {self._misses} new")
 
 
 def model_identity(model: Model) -> dict[str, Any]:
