@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from drp import __version__
-from drp.errors import DrpError
+from drp.errors import DataError, DrpError
 from drp.project import Project
 
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     head.add_argument("--id", help="only the record with this id")
     serve = add("serve", _serve, "serve a model of params.yaml on loopback, OpenAI-compatible")
     serve.add_argument("role", metavar="MODEL")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
     stage = add("stage", _stage, "run one stage (what dvc calls)")
     stage.add_argument("recipe", metavar="NAME")
     stage.add_argument("stage", metavar="STAGE")
@@ -115,7 +115,7 @@ def _ops(given: argparse.Namespace) -> None:
     if given.markdown:
         sys.stdout.write(reference(given.name))
     else:
-        sys.stdout.write(listing(given.name))
+        sys.stdout.write(listing(given.name, Project.here().ops_root))
 
 
 def _same(given: argparse.Namespace) -> None:
@@ -130,7 +130,10 @@ def _show(given: argparse.Namespace) -> None:
     from drp.pipeline.stage import find
 
     project = Project.here()
-    path = project.root / f"{find(project, given.recipe, given.stage).ref.report}.md"
+    stage = find(project, given.recipe, given.stage)
+    path = project.root / f"{stage.ref.report}.md"
+    if not stage.op.reports:
+        raise ConfigError(f"stage {given.stage!r} makes records, not a table: `drp head {stage.ref.data}.parquet` shows them")
     if not path.exists():
         raise ConfigError(
             f"{path.relative_to(project.root)}: no such table; run `dvc repro recipes/{given.recipe}/dvc.yaml:{given.stage}`"
@@ -144,7 +147,10 @@ def _head(given: argparse.Namespace) -> None:
     from drp.records import read
 
     wanted = (r for r in read(given.file) if given.id in (None, r["id"]))
-    for record in itertools.islice(wanted, given.n):
+    found = list(itertools.islice(wanted, max(0, given.n)))
+    if given.id and not found:
+        raise DataError(f"{given.file}: no record {given.id!r}; perhaps {given.file.stem}.dropped.parquet has it")
+    for record in found:
         print(json.dumps(record, indent=1, ensure_ascii=False))
 
 

@@ -50,6 +50,10 @@ def of_code(module: str, names: tuple[str, ...], within: tuple[str, ...] = ("drp
         if here in found:
             continue
         code = _module(here[0])
+        if code is not None and not here[1]:  # a whole module, imported by its name
+            found[here] = code.whole
+            queue += [(here[0], name) for name in code.definitions]
+            continue
         if code is None or here[1] not in code.definitions:
             if code is not None and (origin := code.imports.get(here[1])):
                 queue.append(origin)
@@ -59,7 +63,9 @@ def of_code(module: str, names: tuple[str, ...], within: tuple[str, ...] = ("drp
             if used in code.definitions:
                 queue.append((here[0], used))
             elif used in code.imports and code.imports[used][0].split(".")[0] in within:
-                queue.append(code.imports[used])
+                module_, name = code.imports[used]
+                inner = f"{module_}.{name}" if name else module_
+                queue.append((inner, "") if not name or _module(inner) is not None else (module_, name))
     return of_value(sorted([m, n, text] for (m, n), text in found.items()))[:SHORT]
 
 
@@ -71,10 +77,16 @@ class _Code:
         self.uses: dict[str, set[str]] = {}
         self.imports: dict[str, tuple[str, str]] = {}
         tree = _Plain().visit(ast.parse(source))
+        self.whole = ast.dump(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module:
+            if isinstance(node, ast.ImportFrom):
+                above = module.split(".")[: -node.level] if node.level else []
+                origin = ".".join([*above, *([node.module] if node.module else [])])
                 for alias in node.names:
-                    self.imports[alias.asname or alias.name] = (node.module, alias.name)
+                    self.imports[alias.asname or alias.name] = (origin, alias.name)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    self.imports[alias.asname or alias.name.split(".")[0]] = (alias.name, "")
         for node in tree.body:
             for name in _defined(node):
                 self.definitions[name] = self.definitions.get(name, "") + ast.dump(node)
@@ -111,7 +123,10 @@ class _Plain(ast.NodeTransformer):
 
 @functools.cache
 def _module(name: str) -> _Code | None:
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # its parent is a module, not a package
+        return None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     return _Code(Path(spec.origin).read_text(encoding="utf-8"), name)

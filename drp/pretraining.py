@@ -58,17 +58,6 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One part of a training: what is learned in it, and how. Short traces first teach the arithmetic, long ones the manner."""
-
-    examples: Sequence[Example]
-    learning_rate: float = 2e-3
-    final_rate: float = 0.02
-    batch_tokens: int = 2048
-    epochs: int = 1
-
-
-@dataclass(frozen=True)
 class Progress:
     """Where training stands: steps done, of how many, tokens seen, the loss per token lately, seconds since the start."""
 
@@ -162,44 +151,6 @@ def build_model(
     return model
 
 
-def pretrain(
-    phases: Sequence[Phase],
-    *,
-    vocabulary: int = 1024,
-    vocabulary_examples: int = 6000,
-    width: int = 128,
-    layers: int = 4,
-    heads: int = 4,
-    inner: int = 384,
-    context: int = 2048,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    report: Callable[[Progress], None] | None = None,
-) -> tuple["LlamaForCausalLM", "PreTrainedTokenizerFast"]:
-    """A tokenizer and a model made from nothing but the examples of `phases`, which are trained on one after the other.
-
-    The tokenizer sees `vocabulary_examples` of them, spread evenly. With a `checkpoint` folder a killed training goes on.
-    """
-    examples = [item for phase in phases for item in phase.examples]
-    shown = examples[:: max(1, len(examples) // vocabulary_examples)]
-    tokenizer = build_tokenizer([f"{item.question}\n{item.response}" for item in shown], vocabulary=vocabulary)
-    model = build_model(tokenizer, width=width, layers=layers, heads=heads, inner=inner, context=context, seed=seed)
-    for number, phase in enumerate(phases):
-        train(
-            model,
-            encode(tokenizer, phase.examples),
-            pad=tokenizer.pad_token_id,
-            epochs=phase.epochs,
-            batch_tokens=phase.batch_tokens,
-            learning_rate=phase.learning_rate,
-            final_rate=phase.final_rate,
-            seed=seed,
-            checkpoint=checkpoint and checkpoint / f"phase-{number}",
-            report=report,
-        )
-    return model, tokenizer
-
-
 def prompt_ids(tokenizer: "PreTrainedTokenizerFast", question: str) -> list[int]:
     """The prompt for `question` as token ids: the chat template with `<think>` opened at its end."""
     text = tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
@@ -286,7 +237,7 @@ def train(
         recent = loss.item() if step == start else 0.95 * recent + 0.05 * loss.item()
         if report and ((step + 1) % report_every == 0 or step + 1 == len(plan)):
             report(Progress(step + 1, len(plan), tokens - seen_before, recent, time.monotonic() - began))
-        if checkpoint and ((step + 1) % checkpoint_every == 0 or step + 1 == len(plan)):
+        if checkpoint and (step + 1) % checkpoint_every == 0:
             _save_checkpoint(checkpoint, model, optimizer, schedule, step + 1, tokens, len(plan))
     model.eval()
 

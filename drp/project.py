@@ -37,6 +37,11 @@ class Project:
         """The generated file of op fingerprints, tracked by DVC key by key."""
         return self.root / "recipes" / "ops.lock.yaml"
 
+    @property
+    def ops_root(self) -> Path | None:
+        """Where the project's own ops are looked for; None where it has none."""
+        return self.root if (self.root / "ops").is_dir() else None
+
     def recipes(self) -> list[str]:
         """The names of all recipes."""
         return sorted(p.parent.name for p in (self.root / "recipes").glob("*/recipe.yaml"))

@@ -122,18 +122,24 @@ def schema_at(path: Path) -> "pa.Schema":
     """The schema of a Parquet file, without its metadata."""
     import pyarrow.parquet as pq
 
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run the stage that makes it, or `dvc checkout` / `dvc pull`")
     return pq.read_schema(path).remove_metadata()
 
 
 def read(path: Path) -> Iterator[Record]:
     """The records of a Parquet file, in the file's order, a row group at a time."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.exists():
         raise DataError(f"{path}: no such file; run the stage that makes it, or `dvc checkout` / `dvc pull`")
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS):
-            yield from batch.to_pylist()
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS):
+                yield from batch.to_pylist()
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
 
 
 def count(path: Path) -> int:

@@ -89,3 +89,29 @@ def test_a_hostile_extends_is_refused(tmp_path, capsys, monkeypatch) -> None:  #
     found = "\n".join(_problems(made.root, capsys, monkeypatch))
     assert "goes round in a circle" in found
     assert "'oen' is not a recipe (four, one, three, two); did you mean 'one'?" in found
+
+
+def test_an_input_without_the_columns_that_an_op_needs_is_refused(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    recipe = "stages:\n  a: {op: make}\n  s: {op: segment, from: a, by: sentence}\n"
+    made = project(tmp_path / "p", recipe, dvc=False)
+    found = _problems(made.root, capsys, monkeypatch)
+    assert found == [
+        "recipes/one/recipe.yaml:3:26: stages.s.from: 'a' has no column 'question', 'thought', which op 'segment' needs (it has id, text)"
+    ]
+
+
+def test_a_pasted_secret_is_refused_and_not_repeated(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", dvc=False)
+    made.write("params.yaml", "models: {m: {name: x}}\nrun: {m: {backend: openai, key: sk-proj-abc}}\n")
+    found = "\n".join(_problems(made.root, capsys, monkeypatch))
+    assert "params.yaml:2:33: run.m.key: is the *name* of an environment variable" in found
+    assert "sk-proj-abc" not in found
+
+
+def test_values_of_the_wrong_shape_are_refused_not_crashed_on(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    recipe = "extends: 5\nmodels: {x: [1]}\naxes: {q: {r: [1]}}\nstages:\n  a: {op: make, size: null}\n  b: {op: shout, from: 7}\n  c: {op: [x]}\n"
+    made = project(tmp_path / "p", recipe, dvc=False)
+    made.write("params.yaml", "models: {m: {name: x, sampling: {top_p: 9}}}\nrun: {m: {backend: rules, batch: 0}}\n")
+    found = "\n".join(_problems(made.root, capsys, monkeypatch))
+    for words in ("5 does not name a recipe", "[1] is not a model", "[1] is not a mapping", "None is not a whole number", "'7' is not a stage", "is not an op", "9 is not from", "0 is not from 1"):
+        assert words in found, (words, found)

@@ -45,22 +45,36 @@ class Op:
     options: dict[str, Option]
     takes: Literal["none", "one", "several"]
     adds: Any
+    needs: tuple[str, ...]
     replaces: bool
     makes_model: bool
     makes_records: bool
     reports: bool
     rules: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] | None
 
+    def columns(self, inputs: Iterable[frozenset[str]]) -> frozenset[str]:
+        """The columns of its output, given those of its inputs."""
+        own = frozenset(typing.get_type_hints(self.adds)) if self.adds else frozenset()
+        return own if self.replaces or self.takes == "none" else own.union(*inputs)
+
     def code(self) -> str:
         """The fingerprint of the code that gives this op its meaning."""
-        return of_code(self.module, (self.name, "Adds", "check"), within=("drp", "ops"))
+        return of_code(self.module, (self.name, "Adds", "check"), within=("drp", *_packages(self.module)))
+
+
+def _packages(module: str) -> list[str]:
+    """For an op of the project: every package and module beside its `ops/`, because their code is the project's own too."""
+    if module.startswith("drp."):
+        return []
+    folder = Path(str(sys.modules[module].__file__)).parents[1]
+    return [p.stem for p in folder.iterdir() if p.suffix == ".py" or (p.is_dir() and any(p.glob("*.py")))]
 
 
 def names(root: Path | None = None) -> list[str]:
     """Every op that there is: drp's own, and those in the project's `ops/` folder."""
     own = [m.name for m in pkgutil.iter_modules(__path__)]
     theirs = [p.stem for p in (root / "ops").glob("*.py")] if root else []
-    return sorted({*own, *theirs} - {"__init__"})
+    return sorted(name for name in {*own, *theirs} if not name.startswith("_"))
 
 
 @functools.cache
@@ -71,7 +85,13 @@ def get(name: str, root: Path | None = None) -> Op:
     if root and (root / "ops" / f"{name}.py").exists():
         if str(root) not in sys.path:
             sys.path.insert(0, str(root))
-        module = importlib.import_module(f"ops.{name}")
+        if (Path(__file__).parent / f"{name}.py").exists():
+            raise ConfigError(f"ops/{name}.py: drp has an op {name!r}; give yours another name")
+        try:
+            module = importlib.import_module(f"ops.{name}")
+        except (SyntaxError, ImportError, NameError) as error:
+            line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise ConfigError(f"ops/{name}.py{line}: cannot be imported: {error}") from error
     else:
         module = importlib.import_module(f"drp.ops.{name}")
     return _read(name, module)
@@ -92,7 +112,8 @@ def _read(name: str, module: types.ModuleType) -> Op:
     return Op(
         name=name, summary=module.__doc__.strip().splitlines()[0], version=version, module=module.__name__,
         function=function, options={p.name: _option(p, hints[p.name]) for p in keyword}, takes=takes,
-        adds=getattr(module, "Adds", None), replaces=getattr(module, "REPLACES", False),
+        adds=getattr(module, "Adds", None), needs=tuple(getattr(module, "NEEDS", ())),
+        replaces=getattr(module, "REPLACES", False),
         makes_model=getattr(module, "MAKES_MODEL", False), makes_records=getattr(module, "MAKES_RECORDS", takes == "none"),
         reports=hints.get("return") is Report, rules=getattr(module, "check", None),
     )  # fmt: skip

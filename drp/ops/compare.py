@@ -9,6 +9,7 @@ from drp.op import Inputs, Record, Report, Work
 from drp.statistics import Interval, difference, estimate, ratio
 
 VERSION = 1
+NEEDS = ("suite", "model", "item", "correct", "tokens")
 
 HEADER = (
     "suite", "model", "items × runs", "accuracy %", "Δ % vs base [95 %]", "tokens", "tokens if right", "thought tokens",

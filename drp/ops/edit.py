@@ -11,6 +11,7 @@ from drp.teaching import ACTIONS, EDIT, EDIT_REASSEMBLE, Draft, Material, read_a
 from drp.text import final_answer
 
 VERSION = 1
+NEEDS = ("question", "thought", "steps")
 
 
 class DraftPassage(TypedDict):

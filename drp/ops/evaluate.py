@@ -13,6 +13,7 @@ from drp.verifiers.pool import judged
 from drp.weights import load_tokenizer
 
 VERSION = 1
+NEEDS = ("question", "answer")
 REPLACES = True
 
 CutoffMode = Literal["fail", "clip", "drop"]

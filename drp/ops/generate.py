@@ -8,6 +8,7 @@ from drp.op import Completion, Dropped, Kept, Model, Outcome, Prompt, Record, Su
 from drp.text import split_thought, split_untagged
 
 VERSION = 1
+NEEDS = ("question",)
 MAKES_RECORDS = True
 
 MOST = 1000

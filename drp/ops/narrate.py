@@ -10,6 +10,7 @@ from drp.op import Dropped, Kept, Outcome, Record, Work
 from drp.targets import target_text
 
 VERSION = 1
+NEEDS = ("question", "family")
 MAKES_RECORDS = True
 
 MOST = 1000

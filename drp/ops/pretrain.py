@@ -9,6 +9,7 @@ from drp.pretraining import Example, build_model, build_tokenizer, encode, examp
 from drp.weights import load_model, load_tokenizer
 
 VERSION = 1
+NEEDS = ("question", "thought", "reply", "finished")
 MAKES_MODEL = True
 REPLACES = True
 

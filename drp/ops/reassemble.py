@@ -13,6 +13,7 @@ from drp.style import Style, measure
 from drp.teaching import REASSEMBLE, Draft, Passage, invented_numbers, known_numbers, read_draft
 
 VERSION = 1
+NEEDS = ("question", "thought", "steps", "actions")
 
 
 class Adds(TypedDict):

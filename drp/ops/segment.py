@@ -12,6 +12,7 @@ from drp.teaching import SEGMENT, read_boundaries
 from drp.text import Span, paragraphs, sentences
 
 VERSION = 1
+NEEDS = ("question", "thought")
 
 
 class Adds(TypedDict):

@@ -10,6 +10,7 @@ from drp.training import Attention, Precision, Scheduler, Settings, Zero, check_
 from drp.weights import load_tokenizer
 
 VERSION = 1
+NEEDS = ("question",)
 MAKES_MODEL = True
 REPLACES = True
 

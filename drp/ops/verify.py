@@ -10,6 +10,7 @@ from drp.verifiers import Case, Judgement, Verdict, problem_with
 from drp.verifiers.pool import judged
 
 VERSION = 1
+NEEDS = ("answer", "reply")
 
 REASON = {"wrong": "wrong-answer"}
 """Reasons that are not the verdict itself."""

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from drp.errors import DataError
 from drp.pipeline.compile import resolve_all
 from drp.pipeline.work import write_json
 from drp.project import Project
@@ -15,6 +16,8 @@ def collect(project: Project, name: str) -> dict[str, Any]:
         if stage.op.reports:
             continue
         path = project.root / f"{stage.ref.data}.manifest.json"
+        if not path.exists():
+            raise DataError(f"{stage.ref.data}.manifest.json: no such file; run the stage that makes it, or `dvc checkout`")
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found[stage.ref.slug] = {**manifest["counts"], **{k: v for k, v in manifest["usage"].items() if k != "served"}}
     return found

@@ -1,8 +1,6 @@
-"""What keeps a running stage honest: one copy at a time, death with its parent, inputs that hold still."""
+"""What keeps a running stage honest: one copy at a time, inputs that hold still."""
 
-import ctypes
 import fcntl
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,18 +9,6 @@ from pathlib import Path
 
 from drp.errors import InputsChanged, StageLocked
 from drp.fingerprint import of_path
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent (dvc) dies: no orphan goes on spending. Linux only; elsewhere a no-op."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def exit_on_sigterm() -> None:

@@ -44,7 +44,7 @@ def version_and_code(project: Project, name: str) -> tuple[int, str]:
     if name == RULES:
         rules = importlib.import_module("drp.backends.rules")
         return rules.VERSION, of_code(rules.__name__, ("connect", "reply"))
-    op = ops.get(name, project.root if (project.root / "ops").is_dir() else None)
+    op = ops.get(name, project.ops_root)
     return op.version, op.code()
 
 

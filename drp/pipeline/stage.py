@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from drp.errors import ConfigError, DataError, StaleCompile, choices
+from drp.errors import BackendError, ConfigError, DataError, StaleCompile, choices
 from drp.fingerprint import of_path, of_value
 from drp.models import Endpoint, Model, Sampling
+from drp.mortality import die_with_parent
 from drp.op import Report
 from drp.pipeline import oplock
 from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, stage_entry
-from drp.pipeline.guard import Inputs, die_with_parent, exit_on_sigterm, only_copy
+from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
 from drp.pipeline.work import Progress, StageWork, model_identity, write_json
 from drp.project import Project
 from drp.recipe.binding import model as bind
@@ -42,6 +43,10 @@ PACKAGES = (
 """Packages whose versions stand in the manifest where they are installed."""
 
 
+UNANSWERED = ("no-completion", "no-reply")
+"""Reasons that say nothing of a record, only that its request failed."""
+
+
 class Rows:
     """The records of a stage's output; every loop reads the file anew."""
 
@@ -54,9 +59,12 @@ class Rows:
 
 def find(project: Project, recipe: str, slug: str) -> Stage:
     """The stage as the recipe says it now; ConfigError with the choices where there is none."""
+    project.recipe(recipe)
     stages = resolve_all(project, [recipe])[recipe].stages
     if slug not in stages or stages[slug].ref.recipe != recipe:
         own = [s for s, stage in stages.items() if stage.ref.recipe == recipe]
+        if slug in stages:
+            raise ConfigError(f"stage {slug!r} is recipe {stages[slug].ref.recipe!r}'s, which {recipe!r} extends")
         raise ConfigError(f"recipe {recipe!r} has no stage {slug!r}{choices(slug, own)}")
     return stages[slug]
 
@@ -226,7 +234,7 @@ class Run:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _write(self, outcomes: Iterable[Outcome], progress: Progress) -> None:
-        op, name = self.stage.op, self.ref.name
+        op, name, detail = self.stage.op, self.ref.name, ""
         if op.takes == "none":  # made here, in any order
             outcomes = sorted(outcomes, key=lambda o: str(o.record["id"]))
         with (
@@ -242,11 +250,16 @@ class Run:
                         trail.add(row)
                     continue
                 self.counts[outcome.reason] += 1
+                detail = outcome.detail
                 dropped.add(
                     DroppedRow(id=outcome.record["id"], stage=self.ref.slug, reason=outcome.reason, detail=outcome.detail,
                                reply=outcome.reply, record=as_json(outcome.record))
                 )  # fmt: skip
         self.counts["kept"] = kept.rows
+        if dropped.rows and not kept.rows and set(self.counts) <= {"kept", *UNANSWERED}:
+            raise BackendError(
+                f"{self.ref.slug}: not one of {dropped.rows} requests was answered; nothing was published. The last one: {detail}"
+            )
         if not op.makes_records and self.read != kept.rows + dropped.rows:
             raise DataError(
                 f"{self.ref.slug}: read {self.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished"

@@ -1,14 +1,21 @@
 """Binds the roles of a recipe to models: params.yaml's `models` (identity) and `run` (endpoint)."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
 
-from drp.errors import ConfigError, Problem, RecipeError, choices
+from drp.errors import ConfigError, Problem, choices
 from drp.models import Endpoint, Model, Sampling
 from drp.ops import fault
 from drp.recipe.read import Document
+
+RANGES = {
+    "temperature": (0, 5), "top_p": (1e-6, 1), "top_k": (1, 1e9), "max_tokens": (1, 1e9),
+    "concurrency": (1, 1e6), "batch": (1, 1e6), "timeout": (1e-3, 1e6), "attempts": (1, 1000),
+}  # fmt: skip
+"""The least and the greatest of each number in params.yaml."""
 
 IDENTITY = ("name", "revision", "file", "sampling")
 
@@ -29,7 +36,10 @@ def check_params(document: Document) -> Iterator[Problem]:
         yield from _fields(
             document, here, entry, {"name": str, "revision": str | None, "file": str | None, "sampling": dict[str, Any]}
         )
-        yield from _fields(document, (*here, "sampling"), entry.get("sampling", {}), typing.get_type_hints(Sampling))
+        sampling = entry.get("sampling", {})
+        yield from _fields(document, (*here, "sampling"), sampling, typing.get_type_hints(Sampling))
+        if isinstance(sampling, dict):
+            yield from _ranges(document, (*here, "sampling"), sampling)
         if role not in run:
             yield document.problem(
                 here, f"no `run.{role}` says how it is reached: add e.g. `run: {{{role}: {{backend: transformers}}}}`"
@@ -42,6 +52,18 @@ def check_params(document: Document) -> Iterator[Problem]:
             yield document.problem(here, "an endpoint needs at least `backend` (openai, rules, transformers, vllm)")
             continue
         yield from _fields(document, here, entry, typing.get_type_hints(Endpoint))
+        yield from _ranges(document, here, entry)
+        key = entry.get("key")
+        if isinstance(key, str) and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", key):
+            words = "is the *name* of an environment variable, in capitals, such as OPENAI_API_KEY; never the secret itself"
+            yield document.problem((*here, "key"), words)
+
+
+def _ranges(document: Document, path: tuple[str, ...], data: dict[str, Any]) -> Iterator[Problem]:
+    for key, (least, most) in RANGES.items():
+        value = data.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
+            yield document.problem((*path, key), f"{value!r} is not from {least:g} to {most:g}")
 
 
 def _fields(document: Document, path: tuple[str, ...], data: Any, hints: dict[str, Any]) -> Iterator[Problem]:
@@ -70,9 +92,3 @@ def endpoint(params: dict[str, Any], role: str) -> Endpoint:
     """How the model of that role is reached here."""
     known = {f.name for f in dataclasses.fields(Endpoint)}
     return Endpoint(**{k: v for k, v in params["run"][role].items() if k in known})
-
-
-def refuse(problems: list[Problem]) -> None:
-    """Raise all problems at once, if there are any."""
-    if problems:
-        raise RecipeError(problems)

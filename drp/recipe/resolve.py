@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from drp import ops
-from drp.errors import ConfigError, Problem, RecipeError, choices
+from drp.errors import ConfigError, Problem, choices
 from drp.ops import Op, Option
 from drp.project import Project
 from drp.recipe.binding import check_params
@@ -159,15 +159,6 @@ def resolved_file(recipe: str) -> str:
     return f"recipes/{recipe}/resolved.yaml"
 
 
-def load(project: Project, name: str) -> Recipe:
-    """The resolved recipe; RecipeError names every problem with its place."""
-    resolver = Resolver(project)
-    recipe = resolver.recipe(name)
-    if resolver.problems:
-        raise RecipeError(resolver.problems)
-    return recipe
-
-
 class Resolver:
     """Resolves recipes of one project and collects their problems."""
 
@@ -176,6 +167,7 @@ class Resolver:
         self.problems: list[Problem] = []
         self._drafts: dict[str, _Drafts] = {}
         self._recipes: dict[str, Recipe] = {}
+        self._columns: dict[Ref, frozenset[str]] = {}
 
     @cached_property
     def params(self) -> Document:
@@ -210,8 +202,10 @@ class Resolver:
     def _parents(self, drafts: _Drafts, above: tuple[str, ...]) -> None:
         document = drafts.document
         named = document.data.get("extends", [])
-        for parent in [named] if isinstance(named, str) else named:
-            if parent in above:
+        for parent in named if isinstance(named, list) else [named]:
+            if not isinstance(parent, str):
+                self._say(document, ("extends",), f"{parent!r} does not name a recipe{choices('', self.project.recipes())}")
+            elif parent in above:
                 self._say(document, ("extends",), f"{' → '.join([*above, parent])} goes round in a circle")
             elif parent not in self.project.recipes():
                 self._say(document, ("extends",), f"{parent!r} is not a recipe{choices(parent, self.project.recipes())}")
@@ -227,7 +221,7 @@ class Resolver:
         known = self.params.data.get("models", {}) if isinstance(self.params.data, dict) else {}
         for role, bound in self._mapping(drafts.document, "models").items():
             value = self._value(drafts, ("models", role), bound)
-            if bound not in known:
+            if not isinstance(bound, str) or bound not in known:
                 self.problems.append(value.problem(f"{bound!r} is not a model of params.yaml{choices(bound, known)}"))
             drafts.bindings[role] = value
 
@@ -249,16 +243,13 @@ class Resolver:
 
     def _op(self, drafts: _Drafts, path: Path_, keys: dict[str, Value]) -> Op | None:
         if "op" not in keys:
-            self._say(drafts.document, path, "a stage needs `op`" + choices("", ops.names(self.project.root)), "key")
+            self._say(drafts.document, path, "a stage needs `op`" + choices("", ops.names(self.project.ops_root)), "key")
             return None
         try:
-            return ops.get(str(keys["op"].data), self._ops_root())
+            return ops.get(str(keys["op"].data), self.project.ops_root)
         except ConfigError as error:
             self.problems.append(keys["op"].problem(str(error)))
             return None
-
-    def _ops_root(self) -> Any:
-        return self.project.root if (self.project.root / "ops").is_dir() else None
 
     def _axes(self, drafts: _Drafts) -> None:
         for axis, levels in self._mapping(drafts.document, "axes").items():
@@ -274,6 +265,9 @@ class Resolver:
 
     def _level(self, drafts: _Drafts, path: Path_, settings: Any) -> dict[str, dict[str, Value]]:
         found: dict[str, dict[str, Value]] = {}
+        if not isinstance(settings, dict | None):
+            self._say(drafts.document, path, f"{settings!r} is not a mapping of stages.<stage>.<key> to values")
+            return found
         for where, data in (settings or {}).items():
             parts = str(where).split(".")
             if len(parts) != 3 or parts[0] != "stages" or parts[1] not in drafts.stages:
@@ -421,6 +415,7 @@ class Resolver:
             elif option.kind == "source":
                 self._source(value)
         self._complete(drafts, draft, values)
+        self._fit(draft.op, ref, values, {"from": inputs, **named})
         publish = drafts.publish.get(draft.name)
         return Stage(ref, draft.op, values, inputs, named, models, prompts, publish)
 
@@ -497,6 +492,20 @@ class Resolver:
             self.problems.append(
                 value.problem(f"{value.data!r}: no such file (nor `{value.data}.dvc`); a hub source begins with hf://")
             )
+
+    def _fit(self, op: Op, ref: Ref, values: dict[str, Value], inputs: dict[str, tuple[Ref, ...]]) -> None:
+        """Every input has the columns that the op reads; `without` is looked at for its questions alone."""
+        self._columns[ref] = op.columns(self._columns.get(r, frozenset()) for r in inputs["from"])
+        for key, refs in inputs.items():
+            for before in refs if key != "without" else ():
+                there = self._columns.get(before, frozenset())
+                if there and (missing := [c for c in op.needs if c not in there]):
+                    self.problems.append(
+                        values[key].problem(
+                            f"{before.slug!r} has no column {', '.join(map(repr, missing))}, which op {op.name!r} needs "
+                            f"(it has {', '.join(sorted(there))})"
+                        )
+                    )
 
     def _complete(self, drafts: _Drafts, draft: Draft, values: dict[str, Value]) -> None:
         for option in draft.op.options.values():

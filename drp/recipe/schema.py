@@ -13,7 +13,7 @@ from drp.recipe.resolve import TOP
 
 def schema(project: Project) -> dict[str, Any]:
     """A JSON Schema (2020-12) that every good recipe of this project fits. `drp check` is stricter: it follows names."""
-    root = project.root if (project.root / "ops").is_dir() else None
+    root = project.ops_root
     found = [ops.get(name, root) for name in ops.names(root)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

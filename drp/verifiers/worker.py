@@ -1,6 +1,5 @@
 """The worker process of the pool: judges the cases that come in on stdin, a batch a line, and answers a line a case."""
 
-import ctypes
 import json
 import os
 import signal
@@ -8,15 +7,14 @@ import sys
 from typing import Any, BinaryIO
 
 from drp.errors import DrpError
+from drp.mortality import die_with_parent
 from drp.verifiers import Verifier, named
-
-_PR_SET_PDEATHSIG = 1
 
 
 def serve() -> None:
     """Judge until stdin ends. What a verifier prints goes to stderr: stdout is for answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    _die_with_parent()
+    die_with_parent(signal.SIGKILL)  # also in the middle of a case
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     try:
@@ -37,9 +35,3 @@ def _judged(verifier: Verifier, reply: str, answer: str) -> Any:
 
 def _tell(out: BinaryIO | Any, message: Any) -> None:
     out.write(json.dumps(message).encode() + b"\n")
-
-
-def _die_with_parent() -> None:
-    """Linux: be killed as soon as the parent is gone, also in the middle of a case."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
