@@ -74,7 +74,7 @@ class RecipeError(DrpError):
 
 def choices(value: object, among: Iterable[str]) -> str:
     """The tail of a message: ` (a, b, c); did you mean 'b'?`."""
-    names = sorted(among)
+    names = sorted(map(str, among))
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     listed = f" ({', '.join(names)})" if names else " (there are none)"
     return listed + (f"; did you mean {near[0]!r}?" if near else "")

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ def seed_of(*parts: str | int) -> int:
     return int(of_value(list(parts))[:16], 16) >> 1
 
 
-def of_code(module: str, names: tuple[str, ...], within: tuple[str, ...] = ("drp",)) -> str:
+def of_code(module: str, names: Iterable[str], within: Iterable[str] = ("drp",)) -> str:
     """The hash of the code that top-level `names` of `module` reach, statically, inside the packages `within`.
 
     Followed at the grain of top-level definitions; docstrings, comments, annotations and formatting do not count, so
     that none of their edits reruns a stage. What is reached through a computed name is not seen: declare a new VERSION.
     """
+    inside = frozenset(within)
     found: dict[tuple[str, str], str] = {}
     queue = [(module, name) for name in names]
     while queue:
@@ -62,7 +64,7 @@ def of_code(module: str, names: tuple[str, ...], within: tuple[str, ...] = ("drp
         for used in code.uses[here[1]]:
             if used in code.definitions:
                 queue.append((here[0], used))
-            elif used in code.imports and code.imports[used][0].split(".")[0] in within:
+            elif used in code.imports and code.imports[used][0].split(".")[0] in inside:
                 module_, name = code.imports[used]
                 inner = f"{module_}.{name}" if name else module_
                 queue.append((inner, "") if not name or _module(inner) is not None else (module_, name))
@@ -70,39 +72,58 @@ def of_code(module: str, names: tuple[str, ...], within: tuple[str, ...] = ("drp
 
 
 class _Code:
-    """One module's top-level definitions (normalised), what each uses, and what it imports by name."""
+    """One module's top-level definitions (normalised), what each uses, and what it imports by name.
+
+    A statement belongs to every name that it binds or changes; one that does neither (`register(x)`) to all of them.
+    """
 
     def __init__(self, source: str, module: str) -> None:
         self.definitions: dict[str, str] = {}
         self.uses: dict[str, set[str]] = {}
         self.imports: dict[str, tuple[str, str]] = {}
         tree = _Plain().visit(ast.parse(source))
-        self.whole = ast.dump(tree)
+        self.whole = ast.unparse(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                above = module.split(".")[: -node.level] if node.level else []
-                origin = ".".join([*above, *([node.module] if node.module else [])])
-                for alias in node.names:
-                    self.imports[alias.asname or alias.name] = (origin, alias.name)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    self.imports[alias.asname or alias.name.split(".")[0]] = (alias.name, "")
-        for node in tree.body:
-            for name in _defined(node):
-                self.definitions[name] = self.definitions.get(name, "") + ast.dump(node)
-                used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-                used |= {a.name for n in ast.walk(node) if isinstance(n, ast.ImportFrom) for a in n.names}
+            self._import(node, module)
+        statements = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
+        everyone = set().union(*map(_bound, statements))
+        for node in statements:
+            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            used |= {a.asname or a.name for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+            for name in _bound(node) or everyone:
+                self.definitions[name] = self.definitions.get(name, "") + ast.unparse(node) + "\n"
                 self.uses.setdefault(name, set()).update(used - {name})
 
+    def _import(self, node: ast.AST, module: str) -> None:
+        if isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            self.imports.update({alias.asname or alias.name: (origin, alias.name) for alias in node.names})
+        elif isinstance(node, ast.Import):
+            self.imports.update({a.asname or a.name.split(".")[0]: (a.name, "") for a in node.names})
 
-def _defined(node: ast.stmt) -> list[str]:
+
+def _bound(node: ast.stmt) -> set[str]:
+    """The top-level names that a statement binds or changes (`T[k] = v` changes T)."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Assign):
-        return [t.id for t in node.targets if isinstance(t, ast.Name)]
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        return [node.target.id]
-    return []
+        return {node.name}
+    if isinstance(node, ast.If | ast.For | ast.While | ast.With | ast.Try):
+        inner = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+        handlers = [s for h in getattr(node, "handlers", []) for s in h.body]
+        target = {n.id for n in ast.walk(getattr(node, "target", ast.Pass())) if isinstance(n, ast.Name)}
+        return target.union(*map(_bound, [*inner, *handlers]))
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Delete):
+        targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else [node.target]
+        return set().union(*map(_roots, targets))
+    return set()
+
+
+def _roots(target: ast.expr) -> set[str]:
+    while isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
+        target = target.value
+    if isinstance(target, ast.Tuple | ast.List):
+        return set().union(*map(_roots, target.elts))
+    return {target.id} if isinstance(target, ast.Name) else set()
 
 
 class _Plain(ast.NodeTransformer):

@@ -74,7 +74,7 @@ class Prompt:
         """The variables that the closure needs from outside."""
         found: set[str] = set()
         for path in self.closure:
-            found |= jinja2.meta.find_undeclared_variables(self._parse(path.name))
+            found |= jinja2.meta.find_undeclared_variables(self._parse(path.relative_to(self.folder).as_posix()))
         return frozenset(found)
 
     def _parse(self, name: str) -> jinja2.nodes.Template:
@@ -86,6 +86,8 @@ class Prompt:
             raise ConfigError(f"{self.folder}: no prompt file {name!r}{choices(Path(name).stem, known)}") from error
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"{path}:{error.lineno}: {error.message}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
 
     def fingerprint(self) -> str:
         """The hash of the closure's bytes."""

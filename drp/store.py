@@ -42,7 +42,10 @@ class Store:
         return row
 
     def _unusable(self, error: sqlite3.DatabaseError) -> DataError:
-        return DataError(f"{self.path}: the completion store cannot be used: {error}; move it aside to start a new one")
+        return DataError(
+            f"{self.path}: the completion store cannot be used: {error}; "
+            "make room if the disk is full, else move it aside to start a new one"
+        )
 
     def get(self, request: Request) -> Completion | None:
         """The completion of an equal request, if there is one that may be reused."""
@@ -53,6 +56,8 @@ class Store:
 
     def put(self, request: Request, completion: Completion) -> Completion:
         """Keep an answer, whole or not (a failed one, or one cut off that should not be, is kept and not reused)."""
+        if known := self.get(request):  # another process was quicker: one answer to a request, for good
+            return known
         key = request.key()
         asked = json.dumps({"messages": [asdict(m) for m in request.messages], "schema": request.schema,
                             "index": request.index, "seed": request.seed}, ensure_ascii=False)  # fmt: skip
@@ -80,6 +85,7 @@ class Stored:
         """As the backend below, minus what is stored."""
         ready: deque[Answer] = deque()
         open_: dict[int, Request] = {}
+        alike: dict[str, list[int]] = {}  # tickets by key: equal requests in flight are asked once
 
         def missing() -> Iterator[Ask | None]:
             for ask in asks:
@@ -88,9 +94,12 @@ class Stored:
                     continue
                 known = self.store.get(ask.request)
                 if known is None:
-                    self.misses += 1
                     open_[ask.ticket] = ask.request
-                    yield ask
+                    waiting = alike.setdefault(ask.request.key(), [])
+                    waiting.append(ask.ticket)
+                    if len(waiting) == 1:
+                        self.misses += 1
+                        yield ask
                     continue
                 self.hits += 1
                 ready.append(Answer(ask.ticket, known))
@@ -99,7 +108,11 @@ class Stored:
 
         for answer in self.inner.complete(missing()):
             if answer is not None:
-                yield Answer(answer.ticket, self.store.put(open_.pop(answer.ticket), answer.completion))
+                request = open_[answer.ticket]
+                completion = self.store.put(request, answer.completion)
+                for ticket in alike.pop(request.key()):
+                    del open_[ticket]
+                    yield Answer(ticket, completion)
             while ready:
                 yield ready.popleft()
             if answer is None:

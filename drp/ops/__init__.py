@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drp.errors import ConfigError, choices
-from drp.fingerprint import of_code
+from drp.fingerprint import SHORT, of_code, of_value
 from drp.models import Model
 from drp.op import Inputs, Report, Source, Supplies
 from drp.prompts import Prompt
@@ -59,7 +59,10 @@ class Op:
 
     def code(self) -> str:
         """The fingerprint of the code that gives this op its meaning."""
-        return of_code(self.module, (self.name, "Adds", "check"), within=("drp", *_packages(self.module)))
+        code = of_code(self.module, (self.name, "Adds", "check"), within=("drp", *_packages(self.module)))
+        if any(option.kind == "prompt" for option in self.options.values()):
+            code = of_value([code, of_code("drp.prompts", ("Prompt",))])[:SHORT]
+        return code
 
 
 def _packages(module: str) -> list[str]:

@@ -37,15 +37,16 @@ def compile_all(project: Project, check: bool = False, thaw: str | None = None) 
     `thaw` names a recipe whose published models are to be made anew: its stages are not frozen until the next compile.
     """
     recipes = resolve_all(project)
-    used = {stage.op.name for recipe in recipes.values() for stage in recipe.own()}
-    if any(_uses_rules(project, s) for r in recipes.values() for s in r.own()):
+    stages = [stage for recipe in recipes.values() for stage in recipe.own()]
+    used = {name for stage in stages for name in (stage.op.name, *oplock.custom(stage.options()))}
+    if any(_uses_rules(project, stage) for stage in stages):
         used.add(oplock.RULES)
     entries = oplock.renew(project, used)
     texts = {project.ops_lock: render({n: e.plain() for n, e in entries.items()}, oplock.HEADER)}
     for name, recipe in recipes.items():
         folder = project.root / "recipes" / name
         texts[folder / "dvc.yaml"] = _pipeline(project, recipe, frozen=name != thaw)
-        texts[project.root / resolved_file(name)] = render(_resolved(recipe), RESOLVED_HEADER)
+        texts[project.root / resolved_file(name)] = render(resolved(recipe), RESOLVED_HEADER)
         if lock := _pruned(folder, recipe, texts[folder / "dvc.yaml"]):
             texts[folder / "dvc.lock"] = lock
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
@@ -92,7 +93,8 @@ def counts_entry(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _resolved(recipe: Recipe) -> dict[str, Any]:
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The contents of the generated `resolved.yaml`."""
     joins = {s.ref.slug: joined for s in recipe.own() if (joined := s.joins())}
     counted = [s.ref.slug for s in recipe.own() if not s.op.reports]
     return {k: v for k, v in {"axes": recipe.axes, "joins": joins, "counts": counted}.items() if v}
@@ -119,17 +121,29 @@ def _ours(entry: Any) -> bool:
 
 
 def _pruned(folder: Path, recipe: Recipe, pipeline: str) -> str | None:
-    """dvc.lock without the entries of stages that are gone (DVC never drops them), or None where there are none."""
+    """dvc.lock without the entries of stages that are gone or have lost a key, or None where there are none.
+
+    DVC drops neither, and takes a stage for up to date that no longer has a parameter which its lock names.
+    """
     lock = folder / "dvc.lock"
     if not lock.exists():
         return None
     yaml = YAML(typ="rt")
     document = yaml.load(lock.read_text(encoding="utf-8")) or {}
     kept = (load_yaml(pipeline).get("stages") or {}).keys()
-    gone = [name for name in document.get("stages", {}) if name.split("@")[0] not in kept]
+    declared = load_yaml(pipeline).get("stages") or {}
+    gone = [n for n, e in document.get("stages", {}).items() if n.split("@")[0] not in kept or _lost(e, declared.get(n, {}))]
     for name in gone:
         del document["stages"][name]
     return render(document) if gone else None
+
+
+def _lost(locked: Any, entry: dict[str, Any]) -> bool:
+    """Whether a lock entry names a parameter that the stage, one of ours, no longer tracks."""
+    if not _ours(entry):
+        return False
+    tracked = {(file, key) for group in entry.get("params", []) for file, keys in group.items() for key in keys}
+    return any((file, key) not in tracked for file, keys in (locked.get("params") or {}).items() for key in keys)
 
 
 def _deps(project: Project, stage: Stage) -> list[tuple[str, str | None]]:
@@ -180,7 +194,7 @@ def _params(project: Project, stage: Stage) -> list[Any]:
             here = here.base
     for key in stage.joins():
         by_file.setdefault(resolved_file(stage.ref.recipe), {})[f"joins.{stage.ref.slug}.{key}"] = None
-    fingerprints = [stage.op.name, *([oplock.RULES] if _uses_rules(project, stage) else [])]
+    fingerprints = [stage.op.name, *oplock.custom(stage.options()), *([oplock.RULES] if _uses_rules(project, stage) else [])]
     by_file[project.ops_lock.relative_to(project.root).as_posix()] = {f"{name}.fingerprint": None for name in fingerprints}
     return [{file: list(keys)} for file, keys in by_file.items()]
 

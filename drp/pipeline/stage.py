@@ -17,13 +17,13 @@ from drp.models import Endpoint, Model, Sampling
 from drp.mortality import die_with_parent
 from drp.op import Report
 from drp.pipeline import oplock
-from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, stage_entry
+from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
 from drp.pipeline.work import Progress, StageWork, model_identity, write_json
 from drp.project import Project
 from drp.recipe.binding import model as bind
 from drp.recipe.read import load as load_yaml
-from drp.recipe.resolve import Ref, RoleUse, Stage
+from drp.recipe.resolve import Ref, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, Record, TrailRow, Writer, as_json, count, read, schema_at, schema_of
 from drp.weights import resolve
 
@@ -90,7 +90,14 @@ def _compiled(project: Project, stage: Stage) -> None:
             f"{path.relative_to(project.root)}: {stage.ref.slug}: the recipe changed its shape since `drp compile`; "
             "run `drp compile`, then again"
         )
-    oplock.current(project, stage.op.name)
+    generated = project.root / resolved_file(stage.ref.recipe)
+    there = load_yaml(generated.read_text(encoding="utf-8")) if generated.exists() else {}
+    if there != resolved(resolve_all(project, [stage.ref.recipe])[stage.ref.recipe]):
+        raise StaleCompile(
+            f"{generated.relative_to(project.root)} is not what the recipe says now; run `drp compile`, then again"
+        )
+    for name in (stage.op.name, *oplock.custom(stage.options())):
+        oplock.current(project, name)
 
 
 def build_model(project: Project, params: dict[str, Any], use: RoleUse) -> Model:
@@ -213,8 +220,11 @@ class Run:
         return Rows(self.project.root / f"{ref.data}.parquet")
 
     def _labelled(self, refs: tuple[Ref, ...]) -> dict[str, Rows]:
-        by_name = {r.name: self._rows(r) for r in refs}
-        return by_name if len(by_name) == len(refs) else {r.label: self._rows(r) for r in refs}
+        for named in (lambda r: r.name, lambda r: r.label, lambda r: r.slug, lambda r: f"{r.recipe}/{r.slug}"):
+            found = {named(r): self._rows(r) for r in refs}
+            if len(found) == len(refs):
+                return found
+        raise DataError(f"{self.ref.slug}: an input is named twice: {', '.join(r.slug for r in refs)}")
 
     def _options(self, params: dict[str, Any]) -> dict[str, Any]:
         options: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """Reads YAML 1.2 exactly as DVC does, and remembers where every key and value stands."""
 
 import datetime
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class Document:
         while here and here not in places:
             here = here[:-1]
         line, column = places.get(here, (1, 1))
-        return Problem(self.file, line, column, f"{'.'.join(path)}: {text}" if path else text)
+        return Problem(self.file, line, column, f"{'.'.join(map(str, path))}: {text}" if path else text)
 
 
 def load(text: str) -> Any:
@@ -92,6 +93,8 @@ def _lint(document: Document, data: Any, path: Path_) -> Iterator[Problem]:
             yield from _lint(document, value, (*path, str(index)))
     elif isinstance(data, datetime.date):
         yield document.problem(path, f"{data} is read as a date, which DVC cannot carry; quote it")
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield document.problem(path, f"{data} is not a finite number")
     elif isinstance(data, str) and "${" in data:
         yield document.problem(path, f"{data!r}: '${{' is DVC's templating and breaks `dvc exp run -S`; write the value out")
 

@@ -176,6 +176,11 @@ class Resolver:
         self.problems += problems or list(check_params(document))
         return document
 
+    def _known(self) -> dict[str, Any]:
+        """The models of params.yaml by name ({} where it is faulty: that is a problem of its own)."""
+        found = self.params.data.get("models") if isinstance(self.params.data, dict) else {}
+        return found if isinstance(found, dict) else {}
+
     # -- merging -------------------------------------------------------------------------------------------------------
 
     def _draft(self, name: str, above: tuple[str, ...] = ()) -> _Drafts:
@@ -213,12 +218,15 @@ class Resolver:
                 taken = self._draft(parent, above)
                 if taken.axes:
                     self._say(document, ("extends",), f"{parent!r} has axes; extend a recipe without axes and put them here")
+                for name in drafts.stages.keys() & taken.stages.keys():
+                    if drafts.stages[name].owner != taken.stages[name].owner:
+                        self._say(document, ("extends",), f"{parent!r} and another parent both have a stage {name!r}; rename one")
                 drafts.parents[parent] = taken
                 drafts.stages.update(taken.stages)
                 drafts.bindings.update(taken.bindings)
 
     def _bindings(self, drafts: _Drafts) -> None:
-        known = self.params.data.get("models", {}) if isinstance(self.params.data, dict) else {}
+        known = self._known()
         for role, bound in self._mapping(drafts.document, "models").items():
             value = self._value(drafts, ("models", role), bound)
             if not isinstance(bound, str) or bound not in known:
@@ -276,8 +284,11 @@ class Resolver:
                     drafts.document, (*path, str(where)), f"{where!r} does not name a stage's key{choices(where, among)}", "key"
                 )
                 continue
-            if parts[2] == "op":
-                self._say(drafts.document, (*path, str(where)), "an axis cannot change an op; make a stage for each", "key")
+            option = drafts.stages[parts[1]].op.options.get(parts[2])
+            if parts[2] in ("op", "from") or (option and option.kind == "inputs"):
+                words = f"an axis cannot change {parts[2]!r}; make a stage for each, and join them with `stage@*` or a list"
+                self._say(drafts.document, (*path, str(where)), words, "key")
+                continue
             tracked = (*path, parts[1], parts[2])
             found.setdefault(parts[1], {})[parts[2]] = Value(
                 data, resolved_file(drafts.name), tracked, drafts.document, (*path, str(where))
@@ -289,8 +300,8 @@ class Resolver:
             if stage not in drafts.stages or not drafts.stages[stage].op.makes_model:
                 making = [s for s, d in drafts.stages.items() if d.op.makes_model]
                 self._say(drafts.document, ("publish", stage), f"{stage!r} makes no model{choices(stage, making)}", "key")
-            elif not isinstance(folder, str) or not folder.startswith("models/"):
-                self._say(drafts.document, ("publish", stage), f"{folder!r} is not a folder under models/")
+            elif folder != f"models/{drafts.name}":
+                self._say(drafts.document, ("publish", stage), f"{folder!r} is not models/{drafts.name}, the one folder for that")
             else:
                 drafts.publish[stage] = folder
 
@@ -409,6 +420,8 @@ class Resolver:
                 models[key] = self._models(drafts, option, value, refer, stages)
             elif text := ops.fault(value.data, str | None if option.kind in ("prompt", "source") else option.annotation):
                 self.problems.append(value.problem(f"{value.data!r} {text}"))
+            elif option.required and value.data is None:
+                self.problems.append(value.problem(f"op {draft.op.name!r} needs a value here"))
             elif option.kind == "prompt" and value.data is not None:
                 prompts[key] = value.data
                 self._prompt(option, value)
@@ -431,6 +444,8 @@ class Resolver:
                 )
             return ()
         inputs: tuple[Ref, ...] = refer_all(given)
+        if given.data is None or given.data == []:
+            self.problems.append(given.problem(f"names no stage{choices('', drafts.stages)}"))
         if takes == "none":
             self.problems.append(given.problem(f"op {draft.op.name!r} takes no input", "key"))
         elif takes == "one" and len(inputs) > 1:
@@ -449,7 +464,7 @@ class Resolver:
         return {label: self._role(drafts, value, role, refer, stages) for label, role in entries.items()}
 
     def _role(self, drafts: _Drafts, value: Value, role: str, refer: Any, stages: dict[str, Stage]) -> RoleUse:
-        known = self.params.data.get("models", {}) if isinstance(self.params.data, dict) else {}
+        known = self._known()
         making = [n for n, d in drafts.stages.items() if d.op.makes_model]
         if role in drafts.bindings:
             return RoleUse(str(drafts.bindings[role].data), binding=drafts.bindings[role])
@@ -533,7 +548,9 @@ class Resolver:
         return data
 
 
-def _fits(name: str) -> bool:
+def _fits(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
     plain = name.replace("-", "")
     return (
         name[:1].isalpha()
