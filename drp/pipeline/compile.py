@@ -73,9 +73,8 @@ def stage_entry(project: Project, stage: Stage) -> dict[str, Any]:
         entry["outs"] = [{f"{ref.report}{end}": {"cache": False}} for end in (".csv", ".md")]
         entry["metrics"] = [{f"{ref.report}.json": {"cache": False}}]
     else:
-        entry["outs"] = [f"{ref.data}{end}" for end in OUTPUTS]
-        if stage.op.makes_model:
-            entry["outs"].append({stage.publish: {"cache": False}} if stage.publish else ref.model)
+        outs = [f"{stage.data}{end}" for end in OUTPUTS] + ([stage.model_path] if stage.op.makes_model else [])
+        entry["outs"] = [{out: {"cache": False}} for out in outs] if stage.publish else outs
     entry["meta"] = {"drp": {"recipe": ref.recipe, "op": stage.op.name}}
     return entry
 
@@ -86,7 +85,7 @@ def counts_entry(recipe: Recipe) -> dict[str, Any]:
         "desc": "How many records each stage read, kept and dropped, and why",
         "wdir": "../..",
         "cmd": f"drp counts {recipe.name}",
-        "deps": [f"{s.ref.data}.manifest.json" for s in recipe.own() if not s.op.reports],
+        "deps": [f"{s.data}.manifest.json" for s in recipe.own() if not s.op.reports],
         "params": [{resolved_file(recipe.name): ["counts"]}],
         "metrics": [{f"recipes/{recipe.name}/reports/counts.json": {"cache": False}}],
         "meta": {"drp": {"recipe": recipe.name, "op": "counts"}},

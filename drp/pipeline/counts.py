@@ -15,9 +15,9 @@ def collect(project: Project, name: str) -> dict[str, Any]:
     for stage in resolve_all(project, [name])[name].own():
         if stage.op.reports:
             continue
-        path = project.root / f"{stage.ref.data}.manifest.json"
+        path = project.root / f"{stage.data}.manifest.json"
         if not path.exists():
-            raise DataError(f"{stage.ref.data}.manifest.json: no such file; run the stage that makes it, or `dvc checkout`")
+            raise DataError(f"{stage.data}.manifest.json: no such file; run the stage that makes it, or `dvc checkout`")
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found[stage.ref.slug] = {**manifest["counts"], **{k: v for k, v in manifest["usage"].items() if k != "served"}}
     return found

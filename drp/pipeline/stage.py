@@ -319,7 +319,7 @@ class Run:
     def _publish(self) -> None:
         root, name = self.project.root, self.ref.name
         ends = (".json", ".md", ".csv") if self.stage.op.reports else OUTPUTS
-        base = self.ref.report if self.stage.op.reports else self.ref.data
+        base = self.ref.report if self.stage.op.reports else self.stage.data
         if self.stage.op.makes_model:
             target = root / self.stage.model_path
             shutil.rmtree(target, ignore_errors=True)

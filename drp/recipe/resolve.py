@@ -116,6 +116,11 @@ class Stage:
         """The folder of the model that this stage makes."""
         return self.publish or self.ref.model
 
+    @property
+    def data(self) -> str:
+        """Where its records lie, without the ending; those of a published stage in git, beside its recipe."""
+        return f"recipes/{self.ref.recipe}/published/{self.ref.name}" if self.publish else self.ref.data
+
     def joins(self) -> dict[str, list[str]]:
         """The stages behind each `stage@*`. DVC does not notice when a stage loses an input, so these are tracked."""
         listed = {"from": self.inputs, **self.named}
