@@ -115,3 +115,20 @@ def test_values_of_the_wrong_shape_are_refused_not_crashed_on(tmp_path, capsys, 
     found = "\n".join(_problems(made.root, capsys, monkeypatch))
     for words in ("5 does not name a recipe", "[1] is not a model", "[1] is not a mapping", "None is not a whole number", "'7' is not a stage", "is not an op", "9 is not from", "0 is not from 1"):
         assert words in found, (words, found)
+
+
+def test_an_axis_that_changes_inputs_and_a_publish_elsewhere_are_refused(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    recipe = "stages:\n  a: {op: make}\n  b: {op: shout, from: a}\n  m: {op: narrate, from: a}\n  t: {op: pretrain, from: m, prompt: ask}\n"
+    recipe += "axes: {q: {r: {stages.b.from: [a]}}}\npublish: {t: models/../recipes}\n"
+    made = project(tmp_path / "p", recipe, dvc=False)
+    made.write("prompts/ask.j2", "{{ question }}\n")
+    found = "\n".join(_problems(made.root, capsys, monkeypatch))
+    assert "6:16: axes.q.r.stages.b.from: an axis cannot change 'from'" in found
+    assert "7:14: publish.t: 'models/../recipes' is not models/one" in found
+
+
+def test_two_parents_with_a_stage_of_one_name_are_refused(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", dvc=False)
+    made.write("recipes/two/recipe.yaml", "stages:\n  a: {op: make}\n")
+    made.write("recipes/three/recipe.yaml", "extends: [one, two]\n")
+    assert "both have a stage 'a'; rename one" in "\n".join(_problems(made.root, capsys, monkeypatch))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from drp.records import read
 from tests.projects import RECIPE, project
 
 AXES = """\
@@ -80,6 +81,67 @@ def test_a_new_level_of_an_axis_reruns_no_old_variant_wherever_it_is_put(tmp_pat
     made.repro()
     assert "nil" not in (made.root / "recipes/one/reports/n.md").read_text(), "the join has lost the level"
     assert "nil" not in (made.root / "recipes/one/dvc.lock").read_text(), "vanished stages leave the lock"
+
+
+def test_a_lost_option_reruns_its_stage_though_dvc_would_not_notice(tmp_path: Path) -> None:
+    made = project(tmp_path / "p")
+    made.repro()
+    made.edit("recipes/one/recipe.yaml", "c: {op: shout, from: b, times: 2}", "c: {op: shout, from: b}")
+    assert "one:c" in made.repro()
+    assert [r["text"] for r in read(made.root / "data/one/c.parquet")] == ["W0", "W1", "W2"]
+
+
+def test_an_axis_edited_without_a_compile_is_not_run(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", AXES)
+    made.repro()
+    made.edit("recipes/one/recipe.yaml", "two: {stages.b.times: 2}", "two: {stages.b.times: 4}")
+    assert "drp compile" in made.run("drp", "stage", "one", "b--two", code=64)
+    assert {"one:b--two", "one:c--two"} <= set(made.repro())
+
+
+def test_a_verifier_of_ones_own_is_meaning_too(tmp_path: Path) -> None:
+    recipe = """
+        stages:
+          a: {op: load, source: data.jsonl, question: q, answer: a, solution: s}
+          b: {op: reply, from: a}
+          c: {op: verify, from: b, keep: all, verifier: "judges:strict"}
+        """
+    made = project(tmp_path / "p")
+    made.write("recipes/one/recipe.yaml", recipe)
+    made.write("data.jsonl", '{"q": "1 + 1?", "a": "2", "s": "It is 2."}\n')
+    made.write("judges.py", "def strict(reply: str, answer: str) -> tuple[str, bool]:\n    return reply, True\n")
+    made.write("ops/reply.py", made_reply())
+    made.repro()
+    assert [r["correct"] for r in read(made.root / "data/one/c.parquet")] == [True]
+    made.edit("judges.py", "reply, True", "reply, False")
+    assert "one:c" in made.repro()
+    assert [r["correct"] for r in read(made.root / "data/one/c.parquet")] == [False]
+
+
+def made_reply() -> str:
+    """An op that takes the solution for the reply."""
+    return '''
+        """Reply with the solution."""
+        from collections.abc import Iterable, Iterator
+        from typing import TypedDict
+        from drp.op import Kept, Outcome, Record, Work
+
+        VERSION = 1
+
+        class Adds(TypedDict):
+            reply: str
+
+        def reply(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+            for record in records:
+                yield Kept({**record, "reply": record["solution"]})
+        '''
+
+
+def test_variants_of_two_stages_are_told_apart_in_a_join(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", AXES.replace('from: "c@*"', 'from: ["b@*", "c@*"]'))
+    made.repro()
+    rows = (made.root / "recipes/one/reports/n.md").read_text().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["b--one", "b--two", "c--one", "c--two"]
 
 
 def test_a_child_recipe_shares_what_it_does_not_touch(tmp_path: Path) -> None:

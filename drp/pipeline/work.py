@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ def _again(first: Ask, rest: Iterator[Ask | None]) -> Iterator[Ask | None]:
 class Usage:
     """A backend around a backend that adds up what the answers cost, stored ones too: the same on every replay."""
 
-    def __init__(self, inner: Backend, totals: Counter[str], served: set[str]) -> None:
-        self.inner, self.totals, self.served = inner, totals, served
+    def __init__(self, inner: Backend, totals: Counter[str], served: set[str], answered: Callable[[], None]) -> None:
+        self.inner, self.totals, self.served, self.answered = inner, totals, served, answered
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
         """As the backend below."""
@@ -54,6 +54,7 @@ class Usage:
                 self.totals.update(completions=1, prompt_tokens=done.prompt_tokens, completion_tokens=done.completion_tokens)
                 self.totals[f"finish_{done.finish}"] += 1
                 self.served.update([done.served] if done.served else [])
+                self.answered()
             yield answer
 
 
@@ -62,7 +63,7 @@ class Progress:
 
     def __init__(self, name: str, total: int | None) -> None:
         self.name, self.total = name, total
-        self.done, self.dropped = 0, 0
+        self.done, self.dropped, self.answers = 0, 0, 0
         self.began = self._last = time.monotonic()
         self._live = sys.stderr.isatty()
 
@@ -70,17 +71,27 @@ class Progress:
         """One outcome more."""
         self.done += 1
         self.dropped += dropped
+        self._tell()
+
+    def answer(self) -> None:
+        """One completion more; records follow in their own order."""
+        self.answers += 1
+        self._tell()
+
+    def _tell(self) -> None:
         now = time.monotonic()
         if now - self._last >= (0.5 if self._live else 10):
             self._last = now
             self.say(self._state(now))
 
     def _state(self, now: float) -> str:
-        rate = self.done / max(now - self.began, 1e-9)
+        seconds = max(now - self.began, 1e-9)
+        rate = self.done / seconds
+        asked = f", {self.answers} completions ({self.answers / seconds:.1f}/s)" if self.answers else ""
         of = f"/{self.total}" if self.total else ""
         known = self.total and self.done * 20 >= self.total > self.done  # a twentieth tells enough to guess the rest by
         left = f", {((self.total or 0) - self.done) / rate:.0f} s left" if known else ""
-        return f"{self.done}{of} records, {self.dropped} dropped, {rate:.1f}/s{left}"
+        return f"{self.done}{of} records, {self.dropped} dropped{asked}{left}"
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""
@@ -126,7 +137,7 @@ class StageWork:
             self._last = (model, Stored(Lazy(model), self._store))
         endpoint = model.endpoint
         window = 4 * max(endpoint.concurrency, endpoint.batch if endpoint.backend in ("transformers", "vllm") else 0)
-        backend = Usage(self._last[1], self.totals, self.served)
+        backend = Usage(self._last[1], self.totals, self.served, self._progress.answer)
         return Asking(backend, window).run(records, dialogue)
 
     def say(self, text: str) -> None:

@@ -140,9 +140,12 @@ def _reason(units: Sequence[Unit], place: int, state: _State, answers: bool) -> 
 
 
 def _announces(units: Sequence[Unit], place: int, state: _State) -> bool:
-    """Whether it says what to do next, and the next sentence with an equation shows it being done."""
+    """Whether it says what to do next, and the next sentence with an equation shows it being done.
+
+    One that takes up a quantity ("Next, I add 57.") is a step of its own: it keeps the place in what has to be gone through.
+    """
     unit = units[place]
-    if unit.equations or unit.length > 9 or not ANNOUNCEMENT.match(unit.text) or place == 0:
+    if unit.equations or unit.numbers or unit.length > 9 or not ANNOUNCEMENT.match(unit.text) or place == 0:
         return False
     following = next((u for u in units[place + 1 : place + 4] if u.equations or u.numbers > unit.numbers), None)
     return following is not None and unit.numbers <= following.numbers
