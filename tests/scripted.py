@@ -5,31 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from drp.asking import Asking
-from drp.backends import Answer, Ask, Backend
+from drp.backends import Backend
 from drp.models import Completion, Endpoint, Model, Request, Sampling
 from drp.op import Dialogue, Dropped, Kept, Outcome, Record
 from drp.prompts import Prompt
+from tests.fakes import Answers
 
 ROOT = Path(__file__).parent.parent
 TEACHER = Model("teacher", "scripted", Sampling(0.0), Endpoint("rules"))
 
 
-class Scripted:
+class Scripted(Answers):
     """Answers each request with what `say` makes of it: a text, or a whole completion."""
 
     def __init__(self, say: Callable[[Request], str | Completion]) -> None:
+        super().__init__(self._completion)
         self.say = say
-        self.requests: list[Request] = []
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
-        for ask in asks:
-            if ask is None:
-                yield None
-                continue
-            self.requests.append(ask.request)
-            said = self.say(ask.request)
-            completion = Completion(said, "stop", key=f"key{len(self.requests)}") if isinstance(said, str) else said
-            yield Answer(ask.ticket, completion)
+    def _completion(self, request: Request) -> Completion:
+        said = self.say(request)
+        return Completion(said, "stop", key=f"key{len(self.requests)}") if isinstance(said, str) else said
 
 
 class ScriptedWork:

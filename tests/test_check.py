@@ -132,3 +132,15 @@ def test_two_parents_with_a_stage_of_one_name_are_refused(tmp_path, capsys, monk
     made.write("recipes/two/recipe.yaml", "stages:\n  a: {op: make}\n")
     made.write("recipes/three/recipe.yaml", "extends: [one, two]\n")
     assert "both have a stage 'a'; rename one" in "\n".join(_problems(made.root, capsys, monkeypatch))
+
+
+def test_conflict_markers_in_a_generated_file_are_named_with_the_cure(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", dvc=False)
+    monkeypatch.chdir(made.root)
+    for path in ("recipes/ops.lock.yaml", "recipes/one/dvc.yaml", "recipes/one/dvc.lock"):
+        made.run("drp", "compile")
+        made.write(path, "<<<<<<< ours\nstages:\n  a: {}\n=======\n>>>>>>> theirs\n")
+        assert main(["compile"]) == 2
+        assert f"{'/'.join(path.split('/')[-2:])}" in (said := capsys.readouterr().err)
+        assert "delete it if it is generated and run `drp compile`" in said
+        (made.root / path).unlink()

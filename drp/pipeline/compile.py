@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from drp.errors import RecipeError
 from drp.pipeline import oplock
-from drp.pipeline.yamlfile import render, write
+from drp.pipeline.yamlfile import mapping, render, write
 from drp.project import Project
 from drp.recipe.read import load as load_yaml
 from drp.recipe.resolve import Recipe, Resolver, RoleUse, Stage, Value, resolved_file
@@ -101,9 +99,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
 
 def _pipeline(project: Project, recipe: Recipe, frozen: bool) -> str:
     path = project.root / "recipes" / recipe.name / "dvc.yaml"
-    document: Any = {}
-    if path.exists():
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8")) or {}
+    document = mapping(path, comments=True)
     theirs = {name: s for name, s in (document.get("stages") or {}).items() if not _ours(s)}
     stages = {s.ref.slug: stage_entry(project, s) for s in recipe.own()}
     if not frozen:
@@ -127,11 +123,9 @@ def _pruned(folder: Path, recipe: Recipe, pipeline: str) -> str | None:
     lock = folder / "dvc.lock"
     if not lock.exists():
         return None
-    yaml = YAML(typ="rt")
-    document = yaml.load(lock.read_text(encoding="utf-8")) or {}
-    kept = (load_yaml(pipeline).get("stages") or {}).keys()
+    document = mapping(lock, comments=True)
     declared = load_yaml(pipeline).get("stages") or {}
-    gone = [n for n, e in document.get("stages", {}).items() if n.split("@")[0] not in kept or _lost(e, declared.get(n, {}))]
+    gone = [n for n, e in document.get("stages", {}).items() if n.split("@")[0] not in declared or _lost(e, declared.get(n, {}))]
     for name in gone:
         del document["stages"][name]
     return render(document) if gone else None
@@ -203,7 +197,7 @@ def _uses(stage: Stage) -> list[RoleUse]:
 
 
 def _entry(project: Project, role: str) -> dict[str, Any]:
-    data = load_yaml(project.params.read_text(encoding="utf-8")) if project.params.exists() else {}
+    data = mapping(project.params)
     entry: dict[str, Any] = data.get("models", {}).get(role, {})
     return entry
 

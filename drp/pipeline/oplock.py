@@ -8,9 +8,8 @@ from typing import Any
 from drp import ops
 from drp.errors import ConfigError, StaleCompile, choices
 from drp.fingerprint import of_code
-from drp.pipeline.yamlfile import dump
+from drp.pipeline.yamlfile import dump, mapping
 from drp.project import Project
-from drp.recipe.read import load
 
 RULES = "rules"
 """The entry of the offline teacher, whose code is its identity."""
@@ -40,9 +39,7 @@ class Entry:
 
 def read(project: Project) -> dict[str, Entry]:
     """The entries on disk; {} before the first compile."""
-    if not project.ops_lock.exists():
-        return {}
-    data: dict[str, Any] = load(project.ops_lock.read_text(encoding="utf-8"))
+    data: dict[str, Any] = mapping(project.ops_lock)
     return {name: Entry(e["fingerprint"], e["code"]) for name, e in data.items()}
 
 

@@ -20,9 +20,9 @@ from drp.pipeline import oplock
 from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
 from drp.pipeline.work import Progress, StageWork, model_identity, write_json
+from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import model as bind
-from drp.recipe.read import load as load_yaml
 from drp.recipe.resolve import Ref, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, Record, TrailRow, Writer, as_json, count, read, schema_at, schema_of
 from drp.weights import resolve
@@ -83,7 +83,7 @@ def run(project: Project, recipe: str, slug: str) -> None:
 def _compiled(project: Project, stage: Stage) -> None:
     """StaleCompile where dvc.yaml's stage is not what the recipe compiles to now (a structural edit or `-S`)."""
     path = project.root / "recipes" / stage.ref.recipe / "dvc.yaml"
-    known = load_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = mapping(path)
     there, here = known.get("stages", {}).get(stage.ref.slug), stage_entry(project, stage)
     if there is None or any(there.get(k) != here.get(k) for k in {*there, *here} - {"desc", "meta", "frozen"}):
         raise StaleCompile(
@@ -91,7 +91,7 @@ def _compiled(project: Project, stage: Stage) -> None:
             "run `drp compile`, then again"
         )
     generated = project.root / resolved_file(stage.ref.recipe)
-    there = load_yaml(generated.read_text(encoding="utf-8")) if generated.exists() else {}
+    there = mapping(generated)
     if there != resolved(resolve_all(project, [stage.ref.recipe])[stage.ref.recipe]):
         raise StaleCompile(
             f"{generated.relative_to(project.root)} is not what the recipe says now; run `drp compile`, then again"
@@ -129,7 +129,7 @@ def _content(project: Project, entry: dict[str, Any], paths: list[str]) -> str |
 
 def model_of(project: Project, role: str) -> Model:
     """A model of params.yaml by its name; ConfigError with the choices where there is none."""
-    params = load_yaml(project.params.read_text(encoding="utf-8"))
+    params = mapping(project.params)
     known = params.get("models", {})
     if role not in known:
         raise ConfigError(f"params.yaml: models: no {role!r}{choices(role, known)}")
@@ -159,7 +159,7 @@ class Run:
 
     def _values(self, stage: Stage) -> dict[str, object]:
         """Everything but files that the outcome depends on, as DVC tracks it."""
-        params = load_yaml(self.project.params.read_text(encoding="utf-8")) if self.project.params.exists() else {}
+        params = mapping(self.project.params)
         values: dict[str, object] = {f"{stage.ref.slug}.{k}": v.data for k, v in stage.values.items()}
         for use in (u for us in stage.models.values() for u in us.values()):
             here: RoleUse | None = use
@@ -170,7 +170,7 @@ class Run:
 
     def run(self) -> None:
         """Work and publish; nothing is left behind when anything goes wrong."""
-        params = load_yaml(self.project.params.read_text(encoding="utf-8")) if self.project.params.exists() else {}
+        params = mapping(self.project.params)
         fingerprint = oplock.current(self.project, self.stage.op.name)
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
