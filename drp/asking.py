@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from drp.backends import Ask, Backend
+from drp.backends import Answer, Ask, Backend
 from drp.models import Completion
 from drp.op import Dialogue, Talk
 from drp.records import Outcome, Record
@@ -11,6 +11,8 @@ from drp.records import Outcome, Record
 
 class _Open:
     """A dialogue under way: which requests of the present round are still out."""
+
+    __slots__ = ("place", "replies", "talk", "waiting")
 
     def __init__(self, talk: Talk, place: int) -> None:
         self.talk, self.place = talk, place
@@ -26,55 +28,70 @@ class Asking:
 
     def run(self, records: Iterable[Record], dialogue: Dialogue) -> Iterator[Outcome]:
         """The outcomes of `dialogue` over `records`, in their order."""
-        source = iter(records)
-        ready: deque[Ask] = deque()
-        tickets: dict[int, tuple[_Open, int]] = {}
-        done: dict[int, list[Outcome]] = {}
-        state = {"next": 0, "given": 0, "ticket": 0, "ended": 0}
+        return _Round(iter(records), dialogue, self.window).through(self.backend)
 
-        def advance(talk: _Open, replies: list[Completion] | None) -> None:
-            try:
-                requests = next(talk.talk) if replies is None else talk.talk.send(replies)
-                while not requests:
-                    requests = talk.talk.send([])
-            except StopIteration as stop:
-                done[talk.place] = stop.value if isinstance(stop.value, list) else [stop.value]
+
+class _Round:
+    """One run of a dialogue over records."""
+
+    def __init__(self, records: Iterator[Record], dialogue: Dialogue, window: int) -> None:
+        self.records, self.dialogue, self.window = records, dialogue, window
+        self.ready: deque[Ask] = deque()
+        self.tickets: dict[int, tuple[_Open, int]] = {}
+        self.done: dict[int, list[Outcome]] = {}
+        self.begun = self.given = self.ticket = 0
+        self.ended = False
+
+    def through(self, backend: Backend) -> Iterator[Outcome]:
+        """Ask the backend until every dialogue has its outcome."""
+        for burst in backend.complete(self._asks()):
+            for answer in burst:
+                self._answered(answer)
+            yield from self._in_order()
+        yield from self._in_order()
+
+    def _in_order(self) -> Iterator[Outcome]:
+        while self.given in self.done:
+            outcomes = self.done.pop(self.given)
+            self.given += 1
+            yield from outcomes
+
+    def _asks(self) -> Iterator[Ask | None]:
+        while True:
+            if self.ready:
+                yield self.ready.popleft()
+            elif not self.ended and self.begun - self.given < self.window:
+                record = next(self.records, None)
+                if record is None:
+                    self.ended = True
+                    continue
+                talk = _Open(self.dialogue(record), self.begun)
+                self.begun += 1
+                self._advance(talk, None)
+            elif self.ended and not self.tickets:
                 return
-            talk.replies = [None] * len(requests)
-            talk.waiting = len(requests)
-            for slot, request in enumerate(requests):
-                state["ticket"] += 1
-                tickets[state["ticket"]] = (talk, slot)
-                ready.append(Ask(state["ticket"], request))
+            else:
+                yield None
 
-        def asks() -> Iterator[Ask | None]:
-            while True:
-                if ready:
-                    yield ready.popleft()
-                elif not state["ended"] and state["next"] - state["given"] < self.window:
-                    record = next(source, None)
-                    if record is None:
-                        state["ended"] = 1
-                        continue
-                    place = state["next"]
-                    state["next"] += 1
-                    advance(_Open(dialogue(record), place), None)
-                elif state["ended"] and not tickets:
-                    return
-                else:
-                    yield None
+    def _answered(self, answer: Answer) -> None:
+        talk, slot = self.tickets.pop(answer.ticket)
+        talk.replies[slot] = answer.completion
+        talk.waiting -= 1
+        if not talk.waiting:
+            self._advance(talk, [reply for reply in talk.replies if reply is not None])
 
-        for answer in self.backend.complete(asks()):
-            if answer is not None:
-                talk, slot = tickets.pop(answer.ticket)
-                talk.replies[slot] = answer.completion
-                talk.waiting -= 1
-                if not talk.waiting:
-                    advance(talk, [r for r in talk.replies if r is not None])
-            while state["given"] in done:
-                outcomes = done.pop(state["given"])
-                state["given"] += 1
-                yield from outcomes
-        while state["given"] in done:
-            yield from done.pop(state["given"])
-            state["given"] += 1
+    def _advance(self, talk: _Open, replies: list[Completion] | None) -> None:
+        """Send a dialogue its replies; what it asks next is ready, or its outcome is done."""
+        try:
+            requests = next(talk.talk) if replies is None else talk.talk.send(replies)
+            while not requests:
+                requests = talk.talk.send([])
+        except StopIteration as stop:
+            self.done[talk.place] = stop.value if isinstance(stop.value, list) else [stop.value]
+            return
+        talk.replies = [None] * len(requests)
+        talk.waiting = len(requests)
+        for slot, request in enumerate(requests):
+            self.ticket += 1
+            self.tickets[self.ticket] = (talk, slot)
+            self.ready.append(Ask(self.ticket, request))

@@ -1,6 +1,7 @@
 """Models: what a model is (its identity, tracked) and its endpoint (how it is reached, never tracked)."""
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from drp.fingerprint import of_value
@@ -99,6 +100,10 @@ class Request:
 
     def key(self) -> str:
         """The request's content address: equal keys may share an answer. No recipe, stage, URL or time is in it."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         return of_value(
             {
                 "model": self.model.identity(),
@@ -117,7 +122,8 @@ Finish = Literal["stop", "length", "content_filter", "error"]
 class Completion:
     """What came back: generated text (without the prompt or a pre-filled `<think>`), token counts, and who served it.
 
-    `finish` is `error` when there is no answer for this one request; `error` then says why. `key` is set by the store.
+    `finish` is `error` when there is no answer for this one request; `error` then says why. `cached_tokens` are prompt
+    tokens that the server had in its own cache; `attempts` counts the tries that it took; `key` is set by the store.
     """
 
     text: str
@@ -127,6 +133,8 @@ class Completion:
     served: str = ""
     error: str = ""
     key: str = ""
+    cached_tokens: int = 0
+    attempts: int = 1
 
     def answers(self, request: "Request") -> bool:
         """Whether this may be reused for the request: it is whole, or cut off where that is an answer too."""

@@ -79,6 +79,11 @@ class Project:
         return dvc / "cache" / "drp"
 
     @property
+    def store(self) -> Path:
+        """The completion store."""
+        return self.cache / "completions.sqlite"
+
+    @property
     def scratch(self) -> Path:
         """Locks, progress and resumable work of running stages; never versioned."""
         return self.root / ".dvc" / "tmp" / "drp"

@@ -104,10 +104,10 @@ class _Line:
 
     def work(self) -> None:
         """Feed the backend until the line is closed and what it has in hand is done."""
-        for answer in self.backend.complete(self._asks()):
-            if answer is not None:
+        for burst in self.backend.complete(self._asks()):
+            for answer in burst:
                 self._asked.pop(answer.ticket).set_result(answer.completion)
-            elif self._queue.empty():
+            if not burst and not self._asked and self._queue.empty():
                 self._arrived.wait()
                 self._arrived.clear()
                 time.sleep(LINGER)

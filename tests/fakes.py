@@ -17,13 +17,13 @@ class Answers:
         self.answer = answer
         self.requests: list[Request] = []
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
         for ask in asks:
             if ask is None:
-                yield None
+                yield []
                 continue
             self.requests.append(ask.request)
-            yield Answer(ask.ticket, self.answer(ask.request))
+            yield [Answer(ask.ticket, self.answer(ask.request))]
 
 
 def silent(request: Request) -> Completion:

@@ -26,7 +26,7 @@ class Shuffled:
         self.most = 0
         self.seen: list[str] = []
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
         hand: list[Ask] = []
         ended = False
         while hand or not ended:
@@ -41,11 +41,11 @@ class Shuffled:
                 hand.append(got)
             self.most = max(self.most, len(hand))
             if not hand:
-                yield None
+                yield []
                 continue
             chosen = hand.pop(self.random.randrange(len(hand)))
             self.seen.append(chosen.request.messages[0].content)
-            yield Answer(chosen.ticket, Completion(self.seen[-1].upper(), "stop"))
+            yield [Answer(chosen.ticket, Completion(self.seen[-1].upper(), "stop"))]
 
 
 def records(count: int) -> list[Record]:

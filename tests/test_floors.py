@@ -14,7 +14,7 @@ FLOORS = [
     {"models", "prompts", "teaching", "sources", "verifiers"},
     {"assembly", "style", "answering", "chat", "wire", "weights", "decoding", "pretraining", "targets", "training", "rules"},
     {"backends", "insisting"},
-    {"asking", "store", "op"},
+    {"asking", "store", "stored", "op"},
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},

@@ -31,7 +31,7 @@ def ask(model: Model, *prompts: str, **options: Any) -> list[Completion]:
 
 def answers(model: Model, requests: list[Request]) -> list[Completion]:
     asks = (Ask(ticket, request) for ticket, request in enumerate(requests))
-    found = {a.ticket: a.completion for a in connect(model).complete(asks) if a is not None}
+    found = {a.ticket: a.completion for burst in connect(model).complete(asks) for a in burst}
     return [found[ticket] for ticket in range(len(requests))]
 
 
@@ -158,8 +158,9 @@ def test_answers_that_came_before_a_server_died_are_kept() -> None:
         asked = model(server.url, concurrency=4, attempts=1)
         asks = (Ask(i, asked.request((Message("user", str(i)),))) for i in range(500))
         found: list[Completion] = []
+        bursts = connect(asked).complete(asks)
         with pytest.raises(BackendError, match=r"the last 20 requests all failed.*503: gone"):
-            found.extend(a.completion for a in connect(asked).complete(asks) if a is not None)
+            found.extend(a.completion for burst in bursts for a in burst)
         assert len(server.bodies) < 60
     assert sum(c.finish == "stop" for c in found) == 30
 
@@ -241,9 +242,8 @@ def test_none_among_the_asks_lets_the_caller_go_on() -> None:
                 while len(given) <= ticket:
                     yield None
 
-        for answer in connect(asked).complete(asks()):
-            if answer is not None:
-                given.append(answer.ticket)
+        for burst in connect(asked).complete(asks()):
+            given.extend(answer.ticket for answer in burst)
     assert given == [0, 1, 2]
 
 
@@ -251,7 +251,7 @@ def test_a_caller_that_stops_in_the_middle_leaves_nothing_behind(recwarn: pytest
     with ChatServer(lambda n, body: Reply(echo(n, body).body, hang=0.01 if n == 0 else 0.5)) as server:
         asked = model(server.url)
         answers = connect(asked).complete(Ask(i, asked.request((Message("user", str(i)),))) for i in range(100))
-        assert next(a for a in answers if a is not None).completion.finish == "stop"
+        assert next(burst for burst in answers if burst)[0].completion.finish == "stop"
         answers.close()  # type: ignore[attr-defined]
         assert len(server.bodies) <= 9
     assert [str(w.message) for w in recwarn if w.category in (RuntimeWarning, ResourceWarning)] == []

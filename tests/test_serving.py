@@ -33,7 +33,7 @@ def client(url: str, name: str = "echo", **sampling: Any) -> Model:
 
 def through(model: Model, requests: list[Request]) -> list[Completion]:
     asks = (Ask(ticket, request) for ticket, request in enumerate(requests))
-    found = {a.ticket: a.completion for a in connect(model).complete(asks) if a is not None}
+    found = {a.ticket: a.completion for burst in connect(model).complete(asks) for a in burst}
     return [found[ticket] for ticket in range(len(requests))]
 
 
@@ -122,7 +122,7 @@ class Batches:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
         hand: list[Ask] = []
         for ask in asks:
             if ask is not None:
@@ -130,9 +130,8 @@ class Batches:
                 continue
             if hand:
                 self.sizes.append(len(hand))
-            yield from [Answer(a.ticket, echo(a.request)) for a in hand]
+            yield [Answer(a.ticket, echo(a.request)) for a in hand]
             hand = []
-            yield None
 
 
 def test_requests_that_come_together_share_a_batch() -> None:
@@ -147,9 +146,9 @@ def test_requests_that_come_together_share_a_batch() -> None:
 class Failing:
     """A backend that gives up at its first request."""
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
         while next(asks) is None:
-            yield None
+            yield []
         raise BackendError("the model has gone")
 
 

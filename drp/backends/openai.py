@@ -4,13 +4,13 @@ import asyncio
 import os
 import random
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from drp.backends import Answer, Ask
+from drp.backends import Answer, Ask, pull
 from drp.errors import BackendError, ConfigError, MissingPackage
 from drp.models import Completion, Model, Request
 from drp.wire import Garbled, Manner, body, brief, read
@@ -78,7 +78,7 @@ class Remote:
         self.manner = Manner()
         self.place = _without_user(url)
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """Answer every ask, `concurrency` of them in flight; BackendError where the server as a whole cannot be used."""
         client, health = self._client(), _Health(self.place)
 
@@ -89,21 +89,16 @@ class Remote:
         ended = False
         try:
             while True:
-                while not ended and flight.under_way < self.model.endpoint.concurrency:
-                    try:
-                        ask = next(asks)
-                    except StopIteration:
-                        ended = True
-                        break
-                    if ask is None:
-                        break
-                    flight.launch(ask)
+                if not ended:
+                    pulled, ended = pull(asks, self.model.endpoint.concurrency - flight.under_way)
+                    for ask in pulled:
+                        flight.launch(ask)
                 if flight.under_way:
                     yield from flight.land()
                 elif ended:
                     return
                 else:
-                    yield None
+                    yield ()
         finally:
             flight.close(client.close)
 
@@ -273,7 +268,7 @@ class _Flight:
         if self._awaited:
             self._loop.stop()
 
-    def land(self) -> Iterator[Answer]:
+    def land(self) -> Iterator[list[Answer]]:
         """Wait until something lands, and give all that has; an error is raised after the answers that came with it."""
         if not self._landed:
             self._awaited = True
@@ -282,8 +277,10 @@ class _Flight:
             finally:
                 self._awaited = False
         landed, self._landed = self._landed, []
-        for task in sorted(landed, key=lambda task: task.exception() is not None):
-            yield task.result()
+        failed = [error for task in landed if (error := task.exception()) is not None]
+        yield [task.result() for task in landed if task.exception() is None]
+        if failed:
+            raise failed[0]
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
         """Cancel what is under way, run `last`, and close the loop."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from drp.backends import Answer, Ask, Backend
+from drp.backends import Answer, Ask, Backend, pull
 from drp.models import Completion, Message, Model
 from drp.rules.editing import edit
 from drp.rules.material import Numbered, Remaining, actions_of, block, pieces_of, sentences_of, steps_of
@@ -13,15 +13,19 @@ from drp.rules.segmenting import segment
 
 VERSION = 1
 SERVED = "rules"
+BURST = 64
 
 
 class RulesBackend:
     """Answers each request at once with `reply`."""
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
-        """Answer in the order of the asks."""
-        for ask in asks:
-            yield ask and Answer(ask.ticket, _completion(ask))
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
+        """Answer in the order of the asks, up to BURST of them at a time."""
+        while True:
+            burst, ended = pull(asks, BURST)
+            yield [Answer(ask.ticket, _completion(ask)) for ask in burst]
+            if ended:
+                return
 
 
 def connect(model: Model) -> Backend:

@@ -1,10 +1,10 @@
 """A local model by transformers: asks are gathered, sorted by length and decoded in large batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from drp.backends import Answer, Ask
+from drp.backends import Answer, Ask, pull
 from drp.chat import prompt_ids, reply_text
 from drp.decoding import sample
 from drp.errors import BackendError
@@ -49,21 +49,23 @@ class Local:
             raise BackendError(f"{model.name}: neither its tokenizer nor its generation config names an end token")
         self.context = int(getattr(weights.config, "max_position_embeddings", None) or 1 << 30)
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """Answer every ask, as rows finish; rounds of at most `GATHER` batches."""
         ended = False
         while not ended:
-            gathered, ended = _gather(asks, GATHER * self.model.endpoint.batch)
+            gathered, ended = pull(asks, GATHER * self.model.endpoint.batch)
             rows: list[_Row] = []
+            refused: list[Answer] = []
             for ask in gathered:
                 row = self._row(ask)
                 if isinstance(row, Completion):
-                    yield Answer(ask.ticket, row)
+                    refused.append(Answer(ask.ticket, row))
                 else:
                     rows.append(row)
-            yield from self._decode(rows)
-            if not ended:
-                yield None
+            if refused or not rows:
+                yield refused
+            for answer in self._decode(rows):
+                yield [answer]
 
     def _row(self, ask: Ask) -> _Row | Completion:
         """The ask made ready, or the failed completion of one whose prompt leaves no room in the context."""
@@ -115,18 +117,6 @@ class Local:
             completion_tokens=len(ids) + whole,
             served=self.model.name,
         )
-
-
-def _gather(asks: Iterator[Ask | None], most: int) -> tuple[list[Ask], bool]:
-    """Up to `most` asks, fewer where none is to be had at the moment, and whether there will be no more."""
-    gathered: list[Ask] = []
-    for ask in asks:
-        if ask is None:
-            return gathered, False
-        gathered.append(ask)
-        if len(gathered) == most:
-            return gathered, False
-    return gathered, True
 
 
 def _first(*values: Any) -> Any:

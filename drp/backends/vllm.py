@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from drp.backends import Answer, Ask
+from drp.backends import Answer, Ask, pull
 from drp.chat import prompt_ids, reply_text
 from drp.errors import BackendError, ConfigError, MissingPackage
 from drp.models import Completion, Finish, Model, Request
@@ -85,30 +85,27 @@ class Engine:
 
             self.lora = LoRARequest("adapter", 1, str(Path(model.adapter).resolve()))
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """Answer every ask, in the order in which they finish."""
         inside: set[int] = set()
         ended = False
         try:
             while not ended or inside:
-                while not ended and len(inside) < 2 * self.model.endpoint.batch:
-                    try:
-                        ask = next(asks)
-                    except StopIteration:
-                        ended = True
-                        break
-                    if ask is None:
-                        break
+                pulled: list[Ask] = []
+                if not ended:
+                    pulled, ended = pull(asks, 2 * self.model.endpoint.batch - len(inside))
+                burst: list[Answer] = []
+                for ask in pulled:
                     if (refused := self._add(ask)) is not None:
-                        yield refused
+                        burst.append(refused)
                     else:
                         inside.add(ask.ticket)
                 for output in self.engine.step() if inside else ():
                     if output.finished:
                         inside.discard(int(output.request_id))
-                        yield Answer(int(output.request_id), self._completion(output))
-                if not inside and not ended:
-                    yield None
+                        burst.append(Answer(int(output.request_id), self._completion(output)))
+                if burst or not inside:
+                    yield burst
         finally:
             if inside:
                 self.engine.abort_request([str(ticket) for ticket in inside])

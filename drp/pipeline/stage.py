@@ -25,6 +25,7 @@ from drp.project import Project
 from drp.recipe.binding import model as bind
 from drp.recipe.resolve import Ref, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, Record, TrailRow, Writer, as_json, count, read, schema_at, schema_of
+from drp.store import Owner
 from drp.weights import resolve
 
 PACKAGES = (
@@ -177,7 +178,8 @@ class Run:
         identity = of_value([self.inputs.hashes, self.inputs.values, fingerprint])
         resume = self.project.scratch / "resume" / identity[:32]
         progress = Progress(f"{self.ref.recipe}/{self.ref.slug}", self._total())
-        work = StageWork(self.part / "model", resume, self.project.cache / "completions.sqlite", progress)
+        owner = Owner(self.ref.recipe, self.ref.slug)
+        work = StageWork(self.part / "model", resume, self.project.store, progress, owner)
         try:
             result = self._call(params, work)
             if isinstance(result, Report):

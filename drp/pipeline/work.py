@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from drp.backends import Answer, Ask, Backend, connect
 from drp.models import Model
 from drp.op import Dialogue
 from drp.records import Outcome, Record
-from drp.store import Store, Stored
+from drp.store import Owner, Store
+from drp.stored import Stored
+
+WINDOW = 1024
+"""The least number of records that are open or wait for their turn: one slow answer holds up no more than this."""
 
 
 class Lazy:
@@ -24,11 +28,11 @@ class Lazy:
         self.model = model
         self._backend: Backend | None = None
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """As the backend of the model."""
         for ask in asks:
             if ask is None:
-                yield None
+                yield ()
                 continue
             self._backend = self._backend or connect(self.model)
             yield from self._backend.complete(_again(ask, asks))
@@ -46,16 +50,19 @@ class Usage:
     def __init__(self, inner: Backend, totals: Counter[str], served: set[str], answered: Callable[[], None]) -> None:
         self.inner, self.totals, self.served, self.answered = inner, totals, served, answered
 
-    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Answer | None]:
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """As the backend below."""
-        for answer in self.inner.complete(asks):
-            if answer is not None:
+        for burst in self.inner.complete(asks):
+            for answer in burst:
                 done = answer.completion
-                self.totals.update(completions=1, prompt_tokens=done.prompt_tokens, completion_tokens=done.completion_tokens)
+                self.totals["completions"] += 1
+                self.totals["prompt_tokens"] += done.prompt_tokens
+                self.totals["completion_tokens"] += done.completion_tokens
                 self.totals[f"finish_{done.finish}"] += 1
-                self.served.update([done.served] if done.served else [])
+                if done.served:
+                    self.served.add(done.served)
                 self.answered()
-            yield answer
+            yield burst
 
 
 class Progress:
@@ -109,8 +116,8 @@ class Progress:
 class StageWork:
     """What `drp.op.Work` promises, for one stage."""
 
-    def __init__(self, out: Path, resume: Path, store: Path, progress: Progress) -> None:
-        self._out, self._resume, self._store_path, self._progress = out, resume, store, progress
+    def __init__(self, out: Path, resume: Path, store: Path, progress: Progress, owner: Owner) -> None:
+        self._out, self._resume, self._store_path, self._progress, self._owner = out, resume, store, progress, owner
         self._store: Store | None = None
         self._last: tuple[Model, Stored] | None = None
         self._hits = self._misses = 0
@@ -131,12 +138,14 @@ class StageWork:
 
     def ask(self, model: Model, records: Iterable[Record], dialogue: Dialogue) -> Iterator[Outcome]:
         """Hold the dialogue over every record; the model of the last call stays loaded."""
-        self._store = self._store or Store(self._store_path)
+        if self._store is None:
+            self._store = Store(self._store_path)
+            self._store.begin(self._owner)
         if self._last is None or self._last[0] != model:
             self._let_go()
-            self._last = (model, Stored(Lazy(model), self._store))
+            self._last = (model, Stored(Lazy(model), self._store, self._owner))
         endpoint = model.endpoint
-        window = 4 * max(endpoint.concurrency, endpoint.batch if endpoint.backend in ("transformers", "vllm") else 0)
+        window = max(WINDOW, 4 * max(endpoint.concurrency, endpoint.batch))
         backend = Usage(self._last[1], self.totals, self.served, self._progress.answer)
         return Asking(backend, window).run(records, dialogue)
 
