@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from drp.fingerprint import of_value
 
-BackendName = Literal["openai", "transformers", "vllm", "rules"]
+BackendName = Literal["openai", "batch", "transformers", "vllm", "rules"]
 Role = Literal["system", "user", "assistant"]
 
 
@@ -33,8 +33,9 @@ class Endpoint:
     """How a model is reached and driven. Never part of identity: changing it reruns nothing.
 
     `key` is the *name* of the environment variable that holds the secret; `concurrency` is requests in flight;
-    `batch` is rows decoded together; `timeout` is seconds for one request; `attempts` counts the first try;
-    `engine` passes extra keyword arguments to vLLM.
+    `batch` is rows decoded together; `timeout` is seconds for one request; `attempts` counts the first try; `rpm` and `tpm`
+    are the most requests and tokens a minute; `poll` is seconds between two looks at a batch job; `engine` passes extra
+    keyword arguments to vLLM.
     """
 
     backend: BackendName
@@ -45,6 +46,9 @@ class Endpoint:
     device: str = "auto"
     timeout: float = 600.0
     attempts: int = 5
+    rpm: int | None = None
+    tpm: int | None = None
+    poll: float = 30.0
     engine: dict[str, Any] = field(default_factory=dict)
 
 

@@ -65,7 +65,7 @@ def test_a_faulty_params_file_is_refused_with_places(tmp_path, capsys, monkeypat
     found = "\n".join(_problems(made.root, capsys, monkeypatch))
     assert "params.yaml:2:16: models.m.revison: 'revison' is not a key here" in found
     assert "did you mean 'temperature'?" in found
-    assert "params.yaml:4:16: run.m.backend: 'magic' is not one of its values (openai, rules, transformers, vllm)" in found
+    assert "params.yaml:4:16: run.m.backend: 'magic' is not one of its values (batch, openai, rules, transformers, vllm)" in found
     assert "params.yaml:5:3: run.q: no model of that name" in found
 
 

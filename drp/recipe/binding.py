@@ -13,7 +13,8 @@ from drp.recipe.read import Document
 
 RANGES = {
     "temperature": (0, 5), "top_p": (1e-6, 1), "top_k": (1, 1e9), "max_tokens": (1, 1e9),
-    "concurrency": (1, 1e6), "batch": (1, 1e6), "timeout": (1e-3, 1e6), "attempts": (1, 1000),
+    "concurrency": (1, 1e6), "batch": (1, 1e6), "timeout": (1e-3, 1e6), "attempts": (1, 1000), "rpm": (1, 1e9), "tpm": (1, 1e12),
+    "poll": (1e-3, 86400),
 }  # fmt: skip
 """The least and the greatest of each number in params.yaml."""
 
@@ -49,7 +50,7 @@ def check_params(document: Document) -> Iterator[Problem]:
         if role not in models:
             yield document.problem(here, f"no model of that name{choices(role, models)}", "key")
         if not isinstance(entry, dict) or "backend" not in entry:
-            yield document.problem(here, "an endpoint needs at least `backend` (openai, rules, transformers, vllm)")
+            yield document.problem(here, "an endpoint needs at least `backend` (batch, openai, rules, transformers, vllm)")
             continue
         yield from _fields(document, here, entry, typing.get_type_hints(Endpoint))
         yield from _ranges(document, here, entry)
