@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "drp"
 FLOORS = [
     {"errors", "mortality"},
-    {"records", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
+    {"records", "sorting", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
     {"models", "prompts", "teaching", "sources", "verifiers"},
     {"assembly", "style", "answering", "chat", "wire", "weights", "decoding", "pretraining", "targets", "training", "rules"},
     {"backends", "insisting"},

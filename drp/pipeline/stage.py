@@ -25,6 +25,7 @@ from drp.project import Project
 from drp.recipe.binding import model as bind
 from drp.recipe.resolve import Ref, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, Record, TrailRow, Writer, as_json, count, read, schema_at, schema_of
+from drp.sorting import in_order
 from drp.store import Owner
 from drp.weights import resolve
 
@@ -248,7 +249,7 @@ class Run:
     def _write(self, outcomes: Iterable[Outcome], progress: Progress) -> None:
         op, name, detail = self.stage.op, self.ref.name, ""
         if op.takes == "none":  # made here, in any order
-            outcomes = sorted(outcomes, key=lambda o: str(o.record["id"]))
+            outcomes = in_order(outcomes, lambda o: str(o.record["id"]), self.part)
         with (
             Writer(self.part / f"{name}.parquet", self._schema()) as kept,
             Writer(self.part / f"{name}.dropped.parquet", schema_of(DroppedRow), unique=False) as dropped,
