@@ -54,15 +54,15 @@ def of_code(module: str, names: Iterable[str], within: Iterable[str] = ("drp",))
         code = _module(here[0])
         if code is not None and not here[1]:  # a whole module, imported by its name
             found[here] = code.whole
-            queue += [(here[0], name) for name in code.definitions]
+            queue += [(here[0], name) for name in code.names]
             continue
-        if code is None or here[1] not in code.definitions:
+        if code is None or here[1] not in code.names:
             if code is not None and (origin := code.imports.get(here[1])):
                 queue.append(origin)
             continue
-        found[here] = code.definitions[here[1]]
-        for used in code.uses[here[1]]:
-            if used in code.definitions:
+        found[here] = code.definition(here[1])
+        for used in code.uses(here[1]):
+            if used in code.names:
                 queue.append((here[0], used))
             elif used in code.imports and code.imports[used][0].split(".")[0] in inside:
                 module_, name = code.imports[used]
@@ -72,27 +72,44 @@ def of_code(module: str, names: Iterable[str], within: Iterable[str] = ("drp",))
 
 
 class _Code:
-    """One module's top-level definitions (normalised), what each uses, and what it imports by name.
+    """One module's top-level definitions, what each uses, and what it imports by name; normalised where it is asked for.
 
     A statement belongs to every name that it binds or changes; one that does neither (`register(x)`) to all of them.
     """
 
     def __init__(self, source: str, module: str) -> None:
-        self.definitions: dict[str, str] = {}
-        self.uses: dict[str, set[str]] = {}
         self.imports: dict[str, tuple[str, str]] = {}
-        tree = _Plain().visit(ast.parse(source))
-        self.whole = ast.unparse(tree)
-        for node in ast.walk(tree):
+        self._tree = ast.parse(source)
+        for node in ast.walk(self._tree):
             self._import(node, module)
-        statements = [n for n in tree.body if not isinstance(n, ast.Import | ast.ImportFrom)]
-        everyone = set().union(*map(_bound, statements))
-        for node in statements:
-            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            used |= {a.asname or a.name for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
-            for name in _bound(node) or everyone:
-                self.definitions[name] = self.definitions.get(name, "") + ast.unparse(node) + "\n"
-                self.uses.setdefault(name, set()).update(used - {name})
+        self._statements: dict[str, list[ast.stmt]] = {}
+        statements = [n for n in self._tree.body if not isinstance(n, ast.Import | ast.ImportFrom) and not _is_text(n)]
+        bound = [(node, _bound(node)) for node in statements]
+        everyone = set().union(*(names for _, names in bound))
+        for node, names in bound:
+            for name in names or everyone:
+                self._statements.setdefault(name, []).append(node)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of its definitions."""
+        return self._statements.keys()
+
+    @functools.cached_property
+    def whole(self) -> str:
+        """The module, normalised."""
+        return ast.unparse(_Plain().visit(self._tree))
+
+    def definition(self, name: str) -> str:
+        """The statements that make `name`, normalised."""
+        return "".join(ast.unparse(_Plain().visit(node)) + "\n" for node in self._statements[name])
+
+    def uses(self, name: str) -> set[str]:
+        """The names that its normalised statements mention."""
+        nodes = [n for statement in self._statements[name] for n in ast.walk(_Plain().visit(statement))]
+        used = {n.id for n in nodes if isinstance(n, ast.Name)}
+        used |= {a.asname or a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+        return used - {name}
 
     def _import(self, node: ast.AST, module: str) -> None:
         if isinstance(node, ast.ImportFrom):
@@ -101,6 +118,11 @@ class _Code:
             self.imports.update({alias.asname or alias.name: (origin, alias.name) for alias in node.names})
         elif isinstance(node, ast.Import):
             self.imports.update({a.asname or a.name.split(".")[0]: (a.name, "") for a in node.names})
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """A docstring, or another constant that stands by itself."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _bound(node: ast.stmt) -> set[str]:
@@ -133,7 +155,7 @@ class _Plain(ast.NodeTransformer):
         super().generic_visit(node)
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+            kept = [s for s in body if not _is_text(s)]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None

@@ -1,6 +1,6 @@
 """Models: what a model is (its identity, tracked) and its endpoint (how it is reached, never tracked)."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -26,6 +26,10 @@ class Sampling:
     top_p: float | None = None
     top_k: int | None = None
     max_tokens: int = 2048
+
+    def plain(self) -> dict[str, float | int | None]:
+        """Its settings by name. (`dataclasses.asdict` takes fifteen times as long, and every request's key needs them.)"""
+        return {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "max_tokens": self.max_tokens}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Model:
         """What distinguishes this model's completions from another's: never a path of an adapter, never the endpoint."""
         return {
             "name": self.name, "revision": self.revision, "file": self.file, "content": self.content,
-            "adapter": self.adapter_hash, "sampling": asdict(self.sampling),
+            "adapter": self.adapter_hash, "sampling": self.sampling.plain(),
         }  # fmt: skip
 
     def request(
