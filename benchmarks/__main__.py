@@ -1,0 +1,39 @@
+"""Every benchmark of the engine, one table.
+
+    python -m benchmarks [--quick] [--peers]
+
+About 20 minutes on 2 cores (`--quick`: 4); `--peers` adds the other frameworks, in their own virtual environments.
+"""
+
+import argparse
+import itertools
+
+from benchmarks import engine, idle, kills, memory, segmentation_tokens, staleness
+from benchmarks.table import machine, markdown
+
+
+def main() -> None:
+    """Run them one after the other, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer runs")
+    parser.add_argument("--peers", action="store_true", help="the other frameworks too (installs them)")
+    given = parser.parse_args()
+    print(machine())
+    quick: bool = given.quick
+    found = itertools.chain(
+        engine.rows((2000,), 3) if quick else engine.rows(),
+        idle.rows(3 if quick else 7),
+        kills.rows(5 if quick else 100),
+        staleness.rows(20 if quick else 100),
+        memory.rows((20_000,)) if quick else memory.rows(),
+        segmentation_tokens.rows(),
+    )
+    print(markdown(found))
+    if given.peers:
+        from benchmarks.peers.__main__ import main as peers
+
+        peers([])
+
+
+if __name__ == "__main__":
+    main()
