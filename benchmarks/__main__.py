@@ -7,6 +7,8 @@ About 20 minutes on 2 cores (`--quick`: 4); `--peers` adds the other frameworks,
 
 import argparse
 import itertools
+import subprocess
+import sys
 
 from benchmarks import engine, idle, kills, memory, segmentation_tokens, staleness
 from benchmarks.table import machine, markdown
@@ -30,9 +32,7 @@ def main() -> None:
     )
     print(markdown(found))
     if given.peers:
-        from benchmarks.peers.__main__ import main as peers
-
-        peers([])
+        subprocess.run([sys.executable, "-m", "benchmarks.peers"], check=False)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from benchmarks.loopback import Stats, serving
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-NAMES = sorted(file.stem for file in (HERE / "requirements").glob("*.txt"))
+OURS = "drp"
+"""Runs in the environment that this driver runs in."""
+NAMES = [OURS, *sorted(file.stem for file in (HERE / "requirements").glob("*.txt"))]
 INSTALL_SECONDS = 1800
 LAST_LINES = 12
 Command = list[str | Path]
@@ -101,6 +103,8 @@ def main() -> None:
 
 def install(name: str, venv: Path) -> None:
     """Make a peer's venv anew, unless it holds what the requirements file asks for."""
+    if name == OURS:
+        return
     wanted = HERE / "requirements" / f"{name}.txt"
     stamp = venv / "installed.txt"
     if stamp.exists() and stamp.read_text() == wanted.read_text():
@@ -124,7 +128,8 @@ def run(name: str, venv: Path, requests: int, delay: float, limit: float) -> Run
         home, out, log = Path(folder) / "home", Path(folder) / "out", Path(folder) / "log"
         home.mkdir()
         out.mkdir()
-        command: Command = [venv / "bin/python", "-m", f"benchmarks.peers.{name}", server.url, str(requests), out]
+        python = sys.executable if name == OURS else venv / "bin/python"
+        command: Command = [python, "-m", f"benchmarks.peers.{name}", server.url, str(requests), out]
         started = time.perf_counter()
         try:
             end = finish(command, environment(venv, home), log, limit)
