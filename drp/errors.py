@@ -49,6 +49,12 @@ class StageLocked(DrpError):
     exit_code = 75
 
 
+class BudgetReached(DrpError):
+    """The next request could cost more than its recipe's budget has left; what was paid for is kept."""
+
+    exit_code = 77
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Problem:
     """One fault of a recipe: where it is (1-based line and column) and what is wrong with it."""

@@ -64,19 +64,23 @@ class Project:
         return sorted(p.stem for p in (self.root / "prompts").glob("*.j2") if not p.name.startswith("_"))
 
     @cached_property
-    def cache(self) -> Path:
-        """drp's folder beside DVC's cache: `$DRP_CACHE`, or `<dvc cache dir>/drp`. Shared by experiments and, through
-        `dvc cache dir`, by people. Read from DVC's config files, because asking `dvc` costs a second."""
-        if folder := os.environ.get("DRP_CACHE"):
-            return Path(folder)
+    def dvc_cache(self) -> Path:
+        """The folder of DVC's cache, as its config files say, because asking `dvc` costs a second."""
         dvc = self.root / ".dvc"
         base = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "dvc"
         for config, relative_to in ((dvc / "config.local", dvc), (dvc / "config", dvc), (base / "config", base)):
             parser = configparser.ConfigParser(interpolation=None, strict=False)
             parser.read(config)
             if where := parser.get("cache", "dir", fallback=""):
-                return (relative_to / Path(where).expanduser()).resolve() / "drp"
-        return dvc / "cache" / "drp"
+                return (relative_to / Path(where).expanduser()).resolve()
+        return dvc / "cache"
+
+    @property
+    def cache(self) -> Path:
+        """drp's folder beside DVC's cache: `$DRP_CACHE`, or `<dvc cache dir>/drp`. Shared by experiments and, through
+        `dvc cache dir`, by people."""
+        folder = os.environ.get("DRP_CACHE")
+        return Path(folder) if folder else self.dvc_cache / "drp"
 
     @property
     def store(self) -> Path:

@@ -1,19 +1,25 @@
 """The completion store: every answer ever paid for, by its request's content address, beside DVC's own cache."""
 
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import sqlite3
 import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from drp import wal
 from drp.errors import DataError
-from drp.models import Completion, Request
+from drp.fingerprint import of_value
+from drp.models import Completion, Model, Request
 
 FORMAT = 2
 """The version of the tables, in SQLite's `user_version`."""
@@ -44,7 +50,17 @@ create table runs (
 answer that came from a backend, and what it cost its stage. leases: money set aside by running processes. texts: prompts as
 they were when a stage used them. runs: how fast stages were answered."""
 
-CURE = "`drp cache check --repair` saves what is sound; if the disk is full, make room"
+CURE = "`drp cache check --repair` saves what is sound"
+CURES = {
+    sqlite3.SQLITE_BUSY: "another process has held it for a minute: run again when that one is through",
+    sqlite3.SQLITE_FULL: "make room and run again; what was kept is sound",
+    sqlite3.SQLITE_IOERR: "make room if the disk is full, then run again; `drp cache check` says whether all is sound",
+    sqlite3.SQLITE_CANTOPEN: "see whether the folder may be written to",
+    sqlite3.SQLITE_READONLY: "see whether the folder may be written to",
+}
+"""What to do about SQLite's errors, by their primary code; CURE for all others."""
+PATIENCE = 60.0
+"""Seconds to wait while another process writes."""
 
 
 class Owner(NamedTuple):
@@ -64,44 +80,60 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if not path.exists():
-                _create(path)
-            self._whole()
-            self.db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            (version,) = self.db.execute("pragma user_version").fetchone()
-            for statement in ("pragma journal_mode=wal", "pragma synchronous=full"):
-                self.db.execute(statement).fetchone()
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise self.unusable(error) from error
-        if version != FORMAT:
-            self.close()
-            raise DataError(f"{path}: the completion store has format {version}, not {FORMAT}: move it aside to start a new one")
+        self.path = path = path.absolute()
         self._models: dict[str, int] = {}
         self._stages: dict[Owner, int] = {}
+        try:
+            _folder(path.parent)
+            self._held = hold(path, fcntl.LOCK_SH)
+        except BlockingIOError as error:
+            raise DataError(f"{path}: the completion store is being repaired by another process: wait for it") from error
+        except OSError as error:
+            raise self.unusable(error) from error
+        try:
+            with _OPENING:
+                # To close a file takes this process's locks on it away from SQLite: look only if it has none.
+                if not any(other.path == path for other in _OPEN):
+                    self._there()
+                    whole(path)
+                self.db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+                _OPEN.add(self)
+            self._format()
+            (mode,) = self.db.execute("pragma journal_mode=wal").fetchone()
+            self.db.execute("pragma synchronous=full")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.DatabaseError | OSError):
+                raise self.unusable(error) from error
+            raise
+        if mode != "wal":
+            self.close()
+            raise DataError(f"{path}: the file system has no shared memory for SQLite's log (WAL): put the cache on a local disk")
 
-    def _whole(self) -> None:
-        """DataError where the file is shorter than its own header says (and no log could make up for it)."""
-        with self.path.open("rb") as file:
-            head = file.read(100)
-        log = self.path.with_name(self.path.name + "-wal")
-        if not head and not (log.exists() and log.stat().st_size):
+    def _there(self) -> None:
+        log = wal.beside(self.path, "-wal")
+        orphan = log.exists() and log.stat().st_size
+        if not self.path.exists():
+            if orphan:
+                raise DataError(f"{self.path}: the completion store is gone, its log {log.name} is not: bring both back together")
+            _create(self.path)
+
+    def _format(self) -> None:
+        (version,) = self.db.execute("pragma user_version").fetchone()
+        if version != FORMAT:
+            age = "an earlier" if version < FORMAT else "a later"
             raise DataError(
-                f"{self.path}: the completion store is empty, which it never is: bring it back, or remove it to start anew"
+                f"{self.path}: the completion store has format {version}, not {FORMAT}: {age} drp wrote it; "
+                f"use that one, or move it aside to start a new store: mv {self.path.name} {self.path.name}.format-{version}"
             )
-        if head[:16] == b"SQLite format 3\x00" and not (log.exists() and log.stat().st_size):
-            page = int.from_bytes(head[16:18], "big")
-            said = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
-            if self.path.stat().st_size < said:
-                raise DataError(
-                    f"{self.path}: the completion store is torn (malformed): {self.path.stat().st_size} of {said} bytes; {CURE}"
-                )
 
     def unusable(self, error: Exception) -> DataError:
-        """What to raise for an error of SQLite's."""
-        return DataError(f"{self.path}: the completion store cannot be used: {error}; {CURE}")
+        """What to raise for an error of SQLite's or of the system's."""
+        if isinstance(error, OSError):
+            cure = f"see whether the disk is full, and whether {self.path.parent} may be written to"
+        else:
+            cure = CURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, CURE)
+        return DataError(f"{self.path}: the completion store cannot be used: {error}; {cure}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -110,10 +142,13 @@ class Store:
             self.db.execute("begin immediate")
             try:
                 yield self.db
+                self.db.execute("commit")
             except BaseException:
-                self.db.execute("rollback")
+                self._models.clear()  # numbers given in vain
+                self._stages.clear()
+                if self.db.in_transaction:
+                    self.db.execute("rollback")
                 raise
-            self.db.execute("commit")
         except sqlite3.DatabaseError as error:
             raise self.unusable(error) from error
 
@@ -136,8 +171,12 @@ class Store:
 
     def _read(self, key: str, text: str, digest: bytes) -> Completion:
         if digest_of(text) != digest:
-            raise DataError(f"{self.path}: completion {key} is not what was stored (its digest differs); {CURE}")
+            raise self.altered(key)
         return Completion(**json.loads(text), key=key)
+
+    def altered(self, key: str) -> DataError:
+        """What to raise for a completion that fails its digest."""
+        return DataError(f"{self.path}: completion {key} is not what was stored (its digest differs); {CURE}")
 
     def keep(
         self, answered: Sequence[tuple[Request, Completion]], owner: Owner = NOBODY, costs: Sequence[float] = ()
@@ -147,44 +186,51 @@ class Store:
         Each comes back with its key; where another process was quicker, its answer does: one answer to a request, for good.
         `costs` are what was paid for each (nothing where absent).
         """
-        kept: list[Completion] = []
         now = int(time.time())
         with self.transaction() as db:
             stage = self.stage(owner)
-            for place, (request, completion) in enumerate(answered):
-                key = request.key()
-                cost = costs[place] if costs else 0.0
-                db.execute(
-                    "insert into payments (at, stage, key, prompt_tokens, completion_tokens, cost) values (?, ?, ?, ?, ?, ?)",
-                    (now, stage, bytes.fromhex(key), completion.prompt_tokens, completion.completion_tokens, cost),
-                )
-                if known := self.get(request):
-                    kept.append(known)
-                    continue
-                self.insert(request, completion, now)
-                kept.append(replace(completion, key=key))
-        return kept
+            paid = costs or [0.0] * len(answered)
+            db.executemany(
+                "insert into payments (at, stage, key, prompt_tokens, completion_tokens, cost) values (?, ?, ?, ?, ?, ?)",
+                (
+                    (now, stage, bytes.fromhex(request.key()), done.prompt_tokens, done.completion_tokens, cost)
+                    for (request, done), cost in zip(answered, paid, strict=True)
+                ),
+            )
+            return [self._kept(request, completion, now) for request, completion in answered]
 
-    def insert(self, request: Request, completion: Completion, at: int) -> None:
-        """Put one answer in the place of any other to the same request, inside a transaction."""
-        plain = asdict(completion)
-        del plain["key"]
-        text = json.dumps(plain, ensure_ascii=False)
-        self.db.execute(
+    def _kept(self, request: Request, completion: Completion, at: int) -> Completion:
+        if not self.insert(request, completion, at) and (known := self.get(request)):
+            return known
+        return replace(completion, key=request.key())
+
+    def insert(self, request: Request, completion: Completion, at: int) -> bool:
+        """Put one answer in the place of one that the request could not reuse, inside a transaction; whether it was put."""
+        reusable = ("stop", "stop" if request.whole else "length")
+        return self.put(bytes.fromhex(request.key()), _identity(request.model), _asked(request), completion, at, reusable)
+
+    def put(
+        self, key: bytes, identity: str, asked: str, completion: Completion, at: int, stays: tuple[str, str] = ("", "")
+    ) -> bool:
+        """As `insert`, for a request as it is stored: its model's identity, and what was asked of it; an answer whose finish
+        is in `stays` is not replaced."""
+        text = as_stored(completion)
+        done = self.db.execute(
             "insert into completions (key, model, request, completion, digest, finish, prompt_tokens, completion_tokens, at) "
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update set completion = excluded.completion, "
             "digest = excluded.digest, finish = excluded.finish, prompt_tokens = excluded.prompt_tokens, "
-            "completion_tokens = excluded.completion_tokens, at = excluded.at",
-            (bytes.fromhex(request.key()), self._model(request.model.identity()), _asked(request), text, digest_of(text),
-             completion.finish, completion.prompt_tokens, completion.completion_tokens, at),
+            "completion_tokens = excluded.completion_tokens, at = excluded.at where finish not in (?, ?)",
+            (key, self._model(identity), asked, text, digest_of(text), completion.finish, completion.prompt_tokens,
+             completion.completion_tokens, at, *stays),
         )  # fmt: skip
+        return done.rowcount == 1
 
-    def _model(self, identity: dict[str, Any]) -> int:
-        text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-        if text not in self._models:
-            self.db.execute("insert or ignore into models (identity) values (?)", (text,))
-            ((self._models[text],),) = self.db.execute("select id from models where identity = ?", (text,)).fetchall()
-        return self._models[text]
+    def _model(self, identity: str) -> int:
+        if identity not in self._models:
+            self.db.execute("insert or ignore into models (identity) values (?)", (identity,))
+            found = self.db.execute("select id from models where identity = ?", (identity,)).fetchall()
+            ((self._models[identity],),) = found
+        return self._models[identity]
 
     # -- who used what -----------------------------------------------------------------------------------------------------
 
@@ -212,12 +258,80 @@ class Store:
 
     def close(self) -> None:
         """Let go of the file."""
-        self.db.close()
+        if self in _OPEN:
+            self.db.close()
+            _OPEN.discard(self)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+
+_OPEN: "weakref.WeakSet[Store]" = weakref.WeakSet()
+"""The stores that this process has open."""
+_OPENING = threading.Lock()
+
+
+def hold(path: Path, how: int) -> int:
+    """Lock the store as a whole: shared by those who use it, exclusive for who replaces it.
+
+    BlockingIOError where it cannot be had at once. Gives the descriptor to close; a process that ends, however, lets go of it.
+    """
+    held = os.open(wal.beside(path, ".lock"), os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(held, how | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(held)
+        raise
+    return held
+
+
+def whole(path: Path) -> None:
+    """DataError where the file or its log lacks what was committed, which SQLite would not mind."""
+    size = path.stat().st_size
+    if not size:
+        broken = sorted(p.name for p in path.parent.glob(f"{path.name}.broken-*") if not p.name.endswith(("-wal", "-shm")))
+        raise DataError(
+            f"{path}: the completion store is empty, which it never is: bring it back"
+            + (f" (a repair did not end; `mv {broken[-1]} {path.name}`, with its -wal and -shm)" if broken else "")
+            + ", or remove it to start anew"
+        )
+    if lost := wal.lost(path):
+        raise DataError(f"{path}: the completion store is torn (malformed): {lost}; {CURE}")
+
+
+STORED = tuple(field.name for field in fields(Completion) if field.name != "key")
+
+
+def as_stored(completion: Completion) -> str:
+    """A completion's JSON, as it is stored and digested."""
+    return json.dumps({name: getattr(completion, name) for name in STORED}, ensure_ascii=False)
 
 
 def digest_of(completion: str) -> bytes:
     """The digest that stands beside a completion's JSON."""
     return hashlib.blake2b(completion.encode(), digest_size=8).digest()
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def key_of(identity: str, asked: str) -> bytes:
+    """The key of a request as it is stored, made anew; ValueError where that is not JSON of a request."""
+    request = json.loads(asked)
+    if not isinstance(request, dict) or request.keys() != ASKED:
+        raise ValueError(f"a request has {', '.join(sorted(ASKED))}")
+    return bytes.fromhex(of_value({"model": json.loads(identity), **request}))
+
+
+ASKED = {"messages", "schema", "index", "seed"}
+"""What a request has beside its model."""
+
+
+@functools.lru_cache(maxsize=64)
+def _identity(model: Model) -> str:
+    return canonical(model.identity())
 
 
 def _asked(request: Request) -> str:
@@ -233,10 +347,36 @@ def _create(path: Path) -> None:
     """A new store in one step: nobody ever sees half of one, and of two processes one is quicker."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
         new = Path(folder) / path.name
-        db = sqlite3.connect(new)
-        db.executescript(SCHEMA + f"pragma user_version = {FORMAT};")
-        db.close()
+        fresh(new)
+        new.chmod(path.parent.stat().st_mode & 0o666)
         try:
             os.link(new, path)
         except FileExistsError:
             return
+        settle(path.parent)
+
+
+def _folder(path: Path) -> None:
+    """Make the store's folder, as open to others as the one that it is in (DVC's cache may be a group's)."""
+    if not path.exists():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(path.parent.stat().st_mode & 0o7777)
+
+
+def fresh(path: Path) -> None:
+    """An empty store as a file, in WAL mode from its birth (to change the mode, a process would have to be alone)."""
+    db = sqlite3.connect(path)
+    try:
+        db.execute("pragma journal_mode=wal").fetchone()
+        db.executescript(SCHEMA + f"pragma user_version = {FORMAT};")
+    finally:
+        db.close()
+
+
+def settle(folder: Path) -> None:
+    """Make a folder's new names durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -65,32 +65,61 @@ def _named(schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "schema": schema, "strict": True}
 
 
-def read(text: str, request: Request) -> Completion:
-    """The completion in a response's body; Garbled where it is HTML, not JSON, or has no choices."""
+def read(text: str | bytes, request: Request) -> Completion:
+    """The completion in a response's body; Garbled where it is HTML, not UTF-8, not JSON, or has no choices."""
     reply = _object(text)
     choice = _choice(reply)
-    usage = reply.get("usage") or {}
-    spent = int(usage.get("completion_tokens") or 0)
+    usage = _mapping(reply.get("usage"))
+    spent = _count(usage.get("completion_tokens"))
     said, unsaid = _said(choice["message"], choice.get("finish_reason"))
     finish, error = _finish(choice.get("finish_reason"), spent >= request.model.sampling.max_tokens)
     if unsaid and finish == "stop":
         finish, error = ("content_filter", f"refused: {unsaid}") if unsaid != _NOTHING else ("error", unsaid)
     return Completion(
-        text=said,
+        text=_sound(said),
         finish=finish,
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=spent,
-        served=str(reply.get("model") or ""),
-        error=error,
+        served=_sound(str(reply.get("model") or "")),
+        error=_sound(error),
+        cached_tokens=_cached(usage),
     )
 
 
-def _object(text: str) -> dict[str, Any]:
+def _cached(usage: dict[str, Any]) -> int:
+    """Prompt tokens that the server had in its cache, as OpenAI and vLLM say it, or as DeepSeek does."""
+    details = _mapping(usage.get("prompt_tokens_details"))
+    return _count(details.get("cached_tokens")) or _count(usage.get("prompt_cache_hit_tokens"))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; 0 where the server says none, or nonsense."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
+
+
+def _sound(text: str) -> str:
+    """The text with half characters (lone surrogates, as of a reply cut inside an emoji) replaced: no file could hold them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _object(sent: str | bytes) -> dict[str, Any]:
+    try:
+        text = sent if isinstance(sent, str) else sent.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError as error:
+        raise Garbled(f"the server sent bytes that are not UTF-8 ({error.reason}, byte {error.start})") from error
     if text.lstrip().startswith("<"):
         raise Garbled(f"the server sent HTML, not JSON: {brief(text)}")
     try:
         reply = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Garbled(f"the server sent broken JSON ({error}): {brief(text)}") from error
     if not isinstance(reply, dict):
         raise Garbled(f"the server sent JSON that is not an object: {brief(text)}")
@@ -115,11 +144,12 @@ _NOTHING = "the reply has no content"
 def _said(message: dict[str, Any], finish: Any) -> tuple[str, str]:
     """The text of a message, its separately sent reasoning put before it in `<think>` tags; and why there is none."""
     content, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+    content = content if isinstance(content, str) else None
     if reasoning and not content and finish == "length":
         return f"<think>\n{reasoning}", ""
     if reasoning:
         return f"<think>\n{str(reasoning).strip()}\n</think>\n\n{content or ''}", ""
-    if isinstance(content, str):
+    if content is not None:
         return content, ""
     return "", str(message.get("refusal") or _NOTHING)
 
@@ -128,7 +158,7 @@ def _finish(reason: Any, full: bool) -> tuple[Finish, str]:
     """The finish of a reply; a server that gives no reason is taken to have stopped, unless its reply is `full`."""
     if reason is None:
         return ("length" if full else "stop"), ""
-    if reason in _FINISHES:
+    if isinstance(reason, str) and reason in _FINISHES:
         return _FINISHES[reason], ""
     return "error", f"finish_reason {reason!r} is not an answer"
 

@@ -1,23 +1,33 @@
 """Loopback servers that answer chat requests as a test says: well, badly, late or not at all."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass
 class Reply:
-    """What goes back: `body` as JSON where it is a dict; `hang` seconds before it; `cut` sends half of it and hangs up."""
+    """What goes back: `body` as JSON where it is a dict; `hang` seconds before it, `stall` seconds in the middle of it.
+
+    `cut` sends half of it and hangs up; `chunked` sends it in chunks; `bare` sends its bytes alone, without HTTP; `leave`
+    closes the connection after it without saying so: "fin" in good order, "rst" with a reset.
+    """
 
     body: dict[str, Any] | bytes
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     hang: float = 0.0
     cut: bool = False
+    stall: float = 0.0
+    chunked: bool = False
+    bare: bool = False
+    leave: Literal["", "fin", "rst"] = ""
 
 
 Behaviour = Callable[[int, dict[str, Any]], Reply]
@@ -34,6 +44,10 @@ def said(text: str | None, finish: str | None = "stop", model: str = "served", *
 def refused(status: int, message: str, **headers: str) -> Reply:
     """An error as OpenAI words it."""
     return Reply({"error": {"message": message, "code": None}}, status, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 256  # of 5, the sixth client at once waits a second
 
 
 class ChatServer:
@@ -64,22 +78,38 @@ class ChatServer:
                 time.sleep(reply.hang)
                 with lock:
                     outer.under_way -= 1
-                text = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 try:
-                    self.send_response(reply.status)
-                    for name, value in reply.headers.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(text)))
-                    self.end_headers()
-                    self.wfile.write(text[: len(text) // 2] if reply.cut else text)
-                    self.close_connection = reply.cut
+                    self._send(reply)
+                    self.close_connection = reply.cut or reply.bare or bool(reply.leave)
                 except ConnectionError:
                     self.close_connection = True
+                if reply.leave == "rst":
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+            def _send(self, reply: Reply) -> None:
+                text = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                if reply.bare:
+                    self.wfile.write(text)
+                    return
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                self.send_header(*(("Transfer-Encoding", "chunked") if reply.chunked else ("Content-Length", str(len(text)))))
+                self.end_headers()
+                half = len(text) // 2
+                self._part(text[:half], reply.chunked)
+                time.sleep(reply.stall)
+                if not reply.cut:
+                    self._part(text[half:], reply.chunked)
+                    self._part(b"", reply.chunked)
+
+            def _part(self, text: bytes, chunked: bool) -> None:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text) if chunked else text)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = _Http(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 

@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "drp"
 FLOORS = [
-    {"errors", "mortality"},
-    {"records", "sorting", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
-    {"models", "prompts", "teaching", "sources", "verifiers"},
-    {"assembly", "style", "answering", "chat", "wire", "weights", "decoding", "pretraining", "targets", "training", "rules"},
-    {"backends", "insisting"},
-    {"asking", "store", "stored", "op"},
+    {"errors", "mortality", "processes"},
+    {"records", "sorting", "wal", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
+    {"models", "jobs", "prices", "prompts", "teaching", "sources", "verifiers"},
+    {"assembly", "style", "answering", "chat", "wire", "address", "pacing", "weights", "decoding", "pretraining", "targets", "training", "rules"},
+    {"backends", "batches", "flight", "insisting"},
+    {"asking", "exchange", "ledger", "op", "purse", "repair", "store", "stored", "upkeep"},
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},
@@ -22,6 +22,7 @@ FLOORS = [
     {"cli", "__main__"},
 ]
 HEAVY = {
+    "aiohttp",
     "torch",
     "transformers",
     "datasets",

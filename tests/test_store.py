@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from drp import wal
 from drp.backends import Ask
 from drp.errors import DataError
 from drp.models import Completion, Endpoint, Finish, Message, Model, Request, Sampling
@@ -143,6 +144,209 @@ def test_a_store_that_was_harmed_inside_is_refused_with_a_cure_not_emptied(tmp_p
     assert path.read_bytes() == harmed
 
 
+def test_a_completion_that_was_altered_is_refused_by_its_digest(store: Store) -> None:
+    run(store, Answers(upper), ask("a"))
+    store.db.execute("update completions set completion = replace(completion, '\"A\"', '\"B\"')")
+    with pytest.raises(DataError, match=r"completion [0-9a-f]{64} is not what was stored .*check --repair"):
+        run(store, Answers(upper), ask("a"))
+
+
+def test_an_emptied_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    path.touch()
+    with pytest.raises(DataError, match=r"is empty, which it never is: bring it back"):
+        Store(path)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_store_of_another_format_is_refused_with_a_cure_and_left_as_it_is(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "completions.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("create table completions (key text primary key, model text, request text, completion text, finish text)")
+        other.execute("insert into completions values ('a', 'b', 'c', 'd', 'stop')")
+        other.execute(f"pragma user_version = {number}")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(
+        DataError, match=rf"has format {number}, not 2: .*: mv completions\.sqlite completions\.sqlite\.format-{number}"
+    ):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("shared", "folder", "file"), [(0o2775, 0o2775, 0o664), (0o755, 0o755, 0o644)])
+def test_a_store_is_as_open_to_others_as_the_cache_that_it_is_in(tmp_path: Path, shared: int, folder: int, file: int) -> None:
+    tmp_path.chmod(shared)
+    path = tmp_path / "drp" / "completions.sqlite"
+    Store(path).close()
+    assert path.parent.stat().st_mode & 0o7777 == folder
+    assert path.stat().st_mode & 0o7777 == file
+
+
+# -- the log that a killed process leaves ------------------------------------------------------------------------------------
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from drp.store import Store
+    from tests.test_store import ask, upper
+
+    store = Store(Path(sys.argv[1]))
+    for n in range(int(sys.argv[2])):
+        store.keep([(ask(str(n)), upper(ask(str(n))))])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+ROOT = Path(__file__).parent.parent
+
+
+def killed(path: Path, answers: int = 30) -> Path:
+    """A store whose writer was killed: its answers are in the log, and nowhere else. Gives the log."""
+    subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(path), str(answers)], cwd=ROOT, check=False)
+    log = wal.beside(path, "-wal")
+    assert log.stat().st_size > 30 * 4096
+    return log
+
+
+def stored(path: Path, answers: int = 30) -> int:
+    """How many of the answers a store has."""
+    store = Store(path)
+    found = sum(store.get(ask(str(n))) is not None for n in range(answers))
+    store.close()
+    return found
+
+
+def flip(file: Path, at: int) -> bytes:
+    """Change one byte; gives what the file holds now."""
+    data = bytearray(file.read_bytes())
+    data[at] ^= 0x10
+    file.write_bytes(data)
+    return bytes(data)
+
+
+FRAME = 24 + 4096
+
+
+@pytest.mark.parametrize("index", [True, False], ids=["with-index", "without-index"])
+@pytest.mark.parametrize("part", ["page", "salt", "checksum"])
+def test_a_log_damaged_in_its_middle_is_refused_not_dropped(tmp_path: Path, index: bool, part: str) -> None:
+    path = tmp_path / "completions.sqlite"
+    log = killed(path)
+    frames = (log.stat().st_size - 32) // FRAME
+    damaged = flip(log, 32 + frames // 2 * FRAME + {"page": 24 + 99, "salt": 9, "checksum": 17}[part])
+    if not index:
+        wal.beside(path, "-shm").unlink()
+    with pytest.raises(DataError, match=rf"torn .*its log is damaged at page {frames // 2 + 1} of {frames}; .*check --repair"):
+        Store(path)
+    assert log.read_bytes() == damaged
+
+
+def test_a_log_whose_head_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    flip(killed(path), 13)
+    with pytest.raises(DataError, match="its log is damaged at its head"):
+        Store(path)
+
+
+def test_a_log_cut_short_is_known_by_its_index_and_without_one_is_a_write_that_a_power_cut_tore(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    log = killed(path)
+    log.write_bytes(log.read_bytes()[:-5000])
+    with pytest.raises(DataError, match="its log is damaged at page"):
+        Store(path)
+    wal.beside(path, "-shm").unlink()
+    assert stored(path) == 29, "only the last answer, which nobody was given"
+
+
+def test_a_log_that_is_gone_is_missed(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    killed(path).unlink()
+    with pytest.raises(DataError, match="its log is gone"):
+        Store(path)
+
+
+def test_a_log_without_its_store_is_not_put_under_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    killed(path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"is gone, its log completions\.sqlite-wal is not"):
+        Store(path)
+    assert not path.exists()
+
+
+def test_a_store_cut_short_is_known_also_where_there_is_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    big = Store(path)
+    with big.transaction() as db:
+        db.execute("insert into texts values ('a', ?)", ("x" * 200_000,))
+    big.close()
+    killed(path)
+    with path.open("r+b") as file:
+        file.truncate(20 * 4096)
+    with pytest.raises(DataError, match=r"torn \(malformed\): 81920 of \d+ bytes"):
+        Store(path)
+
+
+def test_a_log_left_by_a_kill_is_taken_whole(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    killed(path)
+    assert stored(path) == 30
+
+
+def test_logs_left_by_kills_again_and_again_are_no_alarm(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    for round_ in range(1, 6):
+        killed(path, 30 * round_)
+        if round_ % 2:
+            wal.beside(path, "-shm").unlink()
+        assert stored(path, 30 * round_) == 30 * round_
+
+
+def test_the_log_s_checksum_is_sqlite_s(tmp_path: Path) -> None:
+    log = wal.Log(killed(tmp_path / "completions.sqlite"))
+    assert log.sound == len(log.frames) == log.committed(len(log.frames))
+    assert wal.index(tmp_path / "completions.sqlite").frames == log.sound
+
+
+# -- a full disk -------------------------------------------------------------------------------------------------------------
+
+FULL = """
+    import resource, sys
+    from pathlib import Path
+    from drp.errors import DataError
+    from drp.store import Store
+    from tests.test_store import ask, upper
+
+    store = Store(Path(sys.argv[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    kept = 0
+    try:
+        for n in range(1000):
+            store.keep([(ask(str(n)), upper(ask(str(n))))])
+            kept += 1
+    except DataError as error:
+        print(kept, error)
+        for n in range(kept):
+            assert store.get(ask(str(n)))
+"""
+
+
+def test_a_full_disk_is_named_with_a_cure_and_the_next_run_finds_all_that_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "completions.sqlite"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL), str(path)], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    kept, message = done.stdout.split(" ", 1)
+    assert 10 < int(kept) < 1000
+    assert "the completion store cannot be used" in message
+    assert "make room" in message
+    assert stored(path, int(kept)) == int(kept)
+    store = Store(path)
+    run(store, Answers(upper), *(ask(str(n)) for n in range(300)))
+    assert store.rows("pragma integrity_check") == [("ok",)]
+
+
+# -- several processes -------------------------------------------------------------------------------------------------------
+
 WORKER = """
     import sys, time
     from pathlib import Path
@@ -198,3 +402,31 @@ def test_two_processes_share_a_store_at_the_same_time(tmp_path: Path) -> None:
     assert [p.wait(60) for p in processes] == [0, 0]
     assert worker(store, tmp_path / "c", 0, 300, 0).wait(30) == 0
     assert paid(tmp_path / "c") == []
+
+
+def test_four_processes_ask_and_find_while_others_forget_and_export(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    path = tmp_path / "completions.sqlite"
+    environment = {**os.environ, "DRP_CACHE": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def cache(*arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "drp", "cache", *arguments]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, text=True, stderr=subprocess.PIPE
+        )
+
+    Store(path).close()
+    workers = [worker(path, tmp_path / f"log{n}", 100 * n, 100 * n + 500, 0.002) for n in range(4)]
+    others: list[subprocess.Popen[str]] = []
+    while any(process.poll() is None for process in workers):
+        others += [
+            cache("forget", "--where", "completion_tokens = 0 and abs(random()) % 3 = 0", "--yes"),
+            cache("export", "--out", f"{len(others)}.parquet"),
+        ]
+        assert [(p.wait(60), p.stderr and p.stderr.read()) for p in others[-2:]] == [(0, ""), (0, "")]
+    assert [process.wait() for process in workers] == [0, 0, 0, 0]
+    assert len(others) > 2
+    store = Store(path)
+    assert store.rows("pragma integrity_check") == [("ok",)]
+    assert store.rows("select count(*) from uses where completion not in (select id from completions)") == [(0,)]
+    store.close()

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from drp.models import BackendName, Completion, Model, Request
@@ -48,8 +49,9 @@ def pull(asks: Iterator[Ask | None], most: int) -> tuple[list[Ask], bool]:
     return pulled, False
 
 
-def connect(model: Model) -> Backend:
-    """The backend that the model's endpoint names, loaded and ready."""
+def connect(model: Model, folder: Path | None = None) -> Backend:
+    """The backend that the model's endpoint names, loaded and ready; in `folder` the backend `batch` keeps its jobs."""
     name: BackendName = model.endpoint.backend
-    backend: Backend = importlib.import_module(f"drp.backends.{name}").connect(model)
+    module = importlib.import_module(f"drp.backends.{name}")
+    backend: Backend = module.connect(model, folder) if name == "batch" else module.connect(model)
     return backend

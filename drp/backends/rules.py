@@ -23,7 +23,8 @@ class RulesBackend:
         """Answer in the order of the asks, up to BURST of them at a time."""
         while True:
             burst, ended = pull(asks, BURST)
-            yield [Answer(ask.ticket, _completion(ask)) for ask in burst]
+            if burst or not ended:
+                yield [Answer(ask.ticket, _completion(ask)) for ask in burst]
             if ended:
                 return
 

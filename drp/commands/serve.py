@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
-    from drp.pipeline.stage import model_of
+    from drp.pipeline.calling import model_of
     from drp.serving import serve
 
     project = Project.here()

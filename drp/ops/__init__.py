@@ -18,6 +18,8 @@ from drp.models import Model
 from drp.op import Inputs, Report, Source, Supplies
 from drp.prompts import Prompt
 
+RESERVED = ("op", "from", "budget")
+"""Keys of a stage that are no option of its op."""
 Kind = Literal["plain", "model", "models", "prompt", "source", "inputs"]
 
 
@@ -112,6 +114,8 @@ def _read(name: str, module: types.ModuleType) -> Op:
     if first and parameters[first].kind is not inspect.Parameter.KEYWORD_ONLY and first != "work":
         takes = "several" if hints[first] == Inputs else "one"
     keyword = [p for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    if taken := [p.name for p in keyword if p.name in RESERVED]:
+        raise ConfigError(f"{module.__file__}: an option cannot be called {taken[0]!r}: in a recipe that is a key of every stage")
     return Op(
         name=name, summary=module.__doc__.strip().splitlines()[0], version=version, module=module.__name__,
         function=function, options={p.name: _option(p, hints[p.name]) for p in keyword}, takes=takes,

@@ -35,11 +35,7 @@ def compile_all(project: Project, check: bool = False, thaw: str | None = None) 
     `thaw` names a recipe whose published models are to be made anew: its stages are not frozen until the next compile.
     """
     recipes = resolve_all(project)
-    stages = [stage for recipe in recipes.values() for stage in recipe.own()]
-    used = {name for stage in stages for name in (stage.op.name, *oplock.custom(stage.options()))}
-    if any(_uses_rules(project, stage) for stage in stages):
-        used.add(oplock.RULES)
-    entries = oplock.renew(project, used)
+    entries = oplock.renew(project, used_ops(project, recipes.values()))
     texts = {project.ops_lock: render({n: e.plain() for n, e in entries.items()}, oplock.HEADER)}
     for name, recipe in recipes.items():
         folder = project.root / "recipes" / name
@@ -52,6 +48,13 @@ def compile_all(project: Project, check: bool = False, thaw: str | None = None) 
         for path in stale:
             write(path, texts[path])
     return stale
+
+
+def used_ops(project: Project, recipes: Iterable[Recipe]) -> set[str]:
+    """The entries of `ops.lock.yaml` that the stages of these recipes track."""
+    stages = [stage for recipe in recipes for stage in recipe.own()]
+    used = {name for stage in stages for name in (stage.op.name, *oplock.custom(stage.options()))}
+    return {*used, oplock.RULES} if any(_uses_rules(project, stage) for stage in stages) else used
 
 
 def stage_entry(project: Project, stage: Stage) -> dict[str, Any]:

@@ -6,28 +6,27 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from drp.errors import BackendError, ConfigError, DataError, StaleCompile, choices
-from drp.fingerprint import of_path, of_value
-from drp.models import Endpoint, Model, Sampling
+from drp.fingerprint import of_value
 from drp.mortality import die_with_parent
 from drp.op import Report
-from drp.pipeline import oplock
+from drp.pipeline import oplock, texts
+from drp.pipeline.calling import Call, build_model
 from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
-from drp.pipeline.work import Progress, StageWork, model_identity, write_json
+from drp.pipeline.progress import Progress
+from drp.pipeline.work import StageWork, model_identity, write_json
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
-from drp.recipe.binding import model as bind
-from drp.recipe.resolve import Ref, RoleUse, Stage, resolved_file
-from drp.records import DroppedRow, Kept, Outcome, Record, TrailRow, Writer, as_json, count, read, schema_at, schema_of
+from drp.recipe.binding import price
+from drp.recipe.resolve import RoleUse, Stage, resolved_file
+from drp.records import DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
 from drp.store import Owner
-from drp.weights import resolve
 
 PACKAGES = (
     "drp",
@@ -49,16 +48,6 @@ UNANSWERED = ("no-completion", "no-reply")
 """Reasons that say nothing of a record, only that its request failed."""
 
 
-class Rows:
-    """The records of a stage's output; every loop reads the file anew."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __iter__(self) -> Iterator[Record]:
-        return read(self.path)
-
-
 def find(project: Project, recipe: str, slug: str) -> Stage:
     """The stage as the recipe says it now; ConfigError with the choices where there is none."""
     project.recipe(recipe)
@@ -76,10 +65,11 @@ def run(project: Project, recipe: str, slug: str) -> None:
     die_with_parent()
     exit_on_sigterm()
     os.chdir(project.root)
-    with only_copy(project.scratch / "locks", f"{recipe}.{slug}"):
+    running = Progress(project.scratch / "progress", recipe, slug)
+    with only_copy(project.scratch / "locks", f"{recipe}.{slug}"), running as progress:
         stage = find(project, recipe, slug)
         _compiled(project, stage)
-        Run(project, stage).run()
+        Run(project, stage).run(progress)
 
 
 def _compiled(project: Project, stage: Stage) -> None:
@@ -102,42 +92,6 @@ def _compiled(project: Project, stage: Stage) -> None:
         oplock.current(project, name)
 
 
-def build_model(project: Project, params: dict[str, Any], use: RoleUse) -> Model:
-    """The model that a role means here, identified by content where it is a folder of this project."""
-    if use.stage is None:
-        entry = params.get("models", {}).get(use.role, {})
-        if entry.get("name") == oplock.RULES:
-            return bind(params, use.role, oplock.current(project, oplock.RULES))
-        return bind(params, use.role, _content(project, entry, model_paths(project, use)))
-    folder = project.root / use.folder
-    if use.base is None:
-        return Model(use.role, use.folder, Sampling(), Endpoint("transformers"), content=of_path(folder))
-    base = build_model(project, params, use.base)
-    if base.adapter:
-        raise ConfigError(
-            f"{use.role}: an adapter on top of an adapter ({base.adapter}) cannot be loaded; train it on the base model"
-        )
-    return replace(base, role=use.role, adapter=str(folder), adapter_hash=of_path(folder))
-
-
-def _content(project: Project, entry: dict[str, Any], paths: list[str]) -> str | None:
-    """What identifies weights that lie here: a folder of the project, or a package's files; None for a hub id."""
-    if paths:
-        return of_path(project.root / paths[0])
-    if str(entry.get("name")).startswith("pkg://"):
-        return of_path(Path(resolve(entry["name"])) / entry.get("file", ""))
-    return None
-
-
-def model_of(project: Project, role: str) -> Model:
-    """A model of params.yaml by its name; ConfigError with the choices where there is none."""
-    params = mapping(project.params)
-    known = params.get("models", {})
-    if role not in known:
-        raise ConfigError(f"params.yaml: models: no {role!r}{choices(role, known)}")
-    return build_model(project, params, RoleUse(role))
-
-
 class Run:
     """One run of one stage."""
 
@@ -146,18 +100,20 @@ class Run:
         self.part = (project.root / self.ref.data).with_name(f".{self.ref.name}.part")
         self.inputs = Inputs(project.root, self._paths(), self._values(stage))
         self.counts: Counter[str] = Counter()
-        self.read = 0
+        self.call = Call(project, stage, mapping(project.params))
 
     def _paths(self) -> list[str]:
         refs = [*self.stage.inputs, *(r for rs in self.stage.named.values() for r in rs)]
         uses = [u for us in self.stage.models.values() for u in us.values()]
-        prompts = [p for name in self.stage.prompts.values() for p in self.project.prompt(name).closure]
         sources = [
             v.data for k, v in self.stage.values.items()
             if k in self.stage.op.options and self.stage.op.options[k].kind == "source" and "://" not in v.data
         ]  # fmt: skip
         paths = [f"{r.data}.parquet" for r in refs] + [p for u in uses for p in model_paths(self.project, u)] + sources
-        return list(dict.fromkeys([*paths, *(p.relative_to(self.project.root).as_posix() for p in prompts)]))
+        return list(dict.fromkeys([*paths, *(p.relative_to(self.project.root).as_posix() for p in self._prompts())]))
+
+    def _prompts(self) -> list[Path]:
+        return [p for name in self.stage.prompts.values() for p in self.project.prompt(name).closure]
 
     def _values(self, stage: Stage) -> dict[str, object]:
         """Everything but files that the outcome depends on, as DVC tracks it."""
@@ -170,7 +126,7 @@ class Run:
                 here = here.base
         return values
 
-    def run(self) -> None:
+    def run(self, progress: Progress) -> None:
         """Work and publish; nothing is left behind when anything goes wrong."""
         params = mapping(self.project.params)
         fingerprint = oplock.current(self.project, self.stage.op.name)
@@ -178,11 +134,15 @@ class Run:
         self.part.mkdir(parents=True)
         identity = of_value([self.inputs.hashes, self.inputs.values, fingerprint])
         resume = self.project.scratch / "resume" / identity[:32]
-        progress = Progress(f"{self.ref.recipe}/{self.ref.slug}", self._total())
+        op = self.stage.op
+        progress.expect(op.name, self._total(), several=op.makes_records and op.takes == "one")
+        texts.keep(self.project.store, self._prompts())
         owner = Owner(self.ref.recipe, self.ref.slug)
-        work = StageWork(self.part / "model", resume, self.project.store, progress, owner)
+        roles = {use.role for uses in self.stage.models.values() for use in uses.values() if use.stage is None}
+        prices = {role: known for role in roles if (known := price(params, role))}
+        work = StageWork(self.part / "model", resume, self.project.store, progress, owner, prices, self.stage.limits)
         try:
-            result = self._call(params, work)
+            result = self.call(work)
             if isinstance(result, Report):
                 self._report(result)
             else:
@@ -192,57 +152,16 @@ class Run:
             self.inputs.hold(self._values(find(self.project, self.ref.recipe, self.ref.slug)))
             self._publish()
             shutil.rmtree(resume, ignore_errors=True)
-            progress.end()
         finally:
             shutil.rmtree(self.part, ignore_errors=True)
 
     def _total(self) -> int | None:
-        if self.stage.op.takes != "one" or not self.stage.inputs:
-            return None
-        path = self.project.root / f"{self.stage.inputs[0].data}.parquet"
-        return count(path) if path.exists() and not self.stage.op.makes_records else None
-
-    # -- calling -------------------------------------------------------------------------------------------------------
-
-    def _call(self, params: dict[str, Any], work: StageWork) -> Iterable[Outcome] | Report:
+        """Records of the input, where the op goes through them one after the other."""
         op = self.stage.op
-        first: list[Any] = []
-        if op.takes == "one":
-            first = [self._counted(self._rows(self.stage.inputs[0]))]
-        elif op.takes == "several":
-            first = [{label: self._counted(rows) for label, rows in self._labelled(self.stage.inputs).items()}]
-        result: Iterable[Outcome] | Report = op.function(*first, work, **self._options(params))
-        return result
-
-    def _counted(self, rows: Iterable[Record]) -> Iterator[Record]:
-        for record in rows:
-            self.read += 1
-            yield record
-
-    def _rows(self, ref: Ref) -> Rows:
-        return Rows(self.project.root / f"{ref.data}.parquet")
-
-    def _labelled(self, refs: tuple[Ref, ...]) -> dict[str, Rows]:
-        for named in (lambda r: r.name, lambda r: r.label, lambda r: r.slug, lambda r: f"{r.recipe}/{r.slug}"):
-            found = {named(r): self._rows(r) for r in refs}
-            if len(found) == len(refs):
-                return found
-        raise DataError(f"{self.ref.slug}: an input is named twice: {', '.join(r.slug for r in refs)}")
-
-    def _options(self, params: dict[str, Any]) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        for key, value in self.stage.options().items():
-            kind = self.stage.op.options[key].kind
-            if kind in ("model", "models"):
-                built = {label: build_model(self.project, params, use) for label, use in self.stage.models.get(key, {}).items()}
-                options[key] = built if kind == "models" else built.get("")
-            elif kind == "prompt":
-                options[key] = None if value is None else self.project.prompt(value)
-            elif kind == "inputs":
-                options[key] = self._labelled(self.stage.named[key])
-            else:
-                options[key] = value
-        return options
+        paths = [self.project.root / f"{ref.data}.parquet" for ref in self.stage.inputs]
+        if not paths or op.reports or (op.makes_records and op.takes != "one") or not all(map(Path.exists, paths)):
+            return None
+        return sum(map(count, paths))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -256,7 +175,7 @@ class Run:
             Writer(self.part / f"{name}.trail.parquet", schema_of(TrailRow), key="record", unique=False) as trail,
         ):
             for outcome in outcomes:
-                progress.step(not isinstance(outcome, Kept))
+                progress.step(outcome)
                 if isinstance(outcome, Kept):
                     kept.add(outcome.record)
                     for row in outcome.trail:
@@ -273,9 +192,9 @@ class Run:
             raise BackendError(
                 f"{self.ref.slug}: not one of {dropped.rows} requests was answered; nothing was published. The last one: {detail}"
             )
-        if not op.makes_records and self.read != kept.rows + dropped.rows:
+        if not op.makes_records and self.call.read != kept.rows + dropped.rows:
             raise DataError(
-                f"{self.ref.slug}: read {self.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished"
+                f"{self.ref.slug}: read {self.call.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished"
             )
 
     def _schema(self) -> Any:
@@ -303,7 +222,7 @@ class Run:
                 "options": self.stage.options(), "models": models,
                 "prompts": {name: self.project.prompt(name).fingerprint() for name in self.stage.prompts.values()},
                 "inputs": self.inputs.hashes,
-                "counts": {"read": self.read, "kept": self.counts["kept"], "dropped": reasons},
+                "counts": {"read": self.call.read, "kept": self.counts["kept"], "dropped": reasons},
                 "usage": work.usage(), "packages": _versions(),
             },
         )  # fmt: skip

@@ -1,31 +1,38 @@
 """The work of one running stage: where its op writes, asks and reports progress."""
 
 import json
-import sys
-import time
+import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from drp.asking import Asking
 from drp.backends import Answer, Ask, Backend, connect
-from drp.models import Model
+from drp.ledger import Limit
+from drp.models import Completion, Model
 from drp.op import Dialogue
+from drp.pipeline.pace import Stopwatch
+from drp.pipeline.progress import Progress
+from drp.prices import Price
+from drp.purse import Purse
 from drp.records import Outcome, Record
 from drp.store import Owner, Store
 from drp.stored import Stored
 
 WINDOW = 1024
 """The least number of records that are open or wait for their turn: one slow answer holds up no more than this."""
+BATCH_WINDOW = 50_000
+"""The same where answers come as jobs: a job holds no more than this (the limit of OpenAI's Batch API)."""
 
 
 class Lazy:
     """A backend that is connected at the first real ask: a stage whose answers are all stored loads no model."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.model, self.folder = model, folder
         self._backend: Backend | None = None
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
@@ -34,7 +41,7 @@ class Lazy:
             if ask is None:
                 yield ()
                 continue
-            self._backend = self._backend or connect(self.model)
+            self._backend = self._backend or connect(self.model, self.folder)
             yield from self._backend.complete(_again(ask, asks))
             return
 
@@ -44,10 +51,32 @@ def _again(first: Ask, rest: Iterator[Ask | None]) -> Iterator[Ask | None]:
     yield from rest
 
 
+class Sent:
+    """A backend around a backend that tells the progress what is on its way, and what came."""
+
+    def __init__(self, inner: Backend, progress: Progress) -> None:
+        self.inner, self.progress = inner, progress
+
+    def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
+        """As the backend below."""
+
+        def sending() -> Iterator[Ask | None]:
+            for ask in asks:
+                if ask is not None:
+                    self.progress.sending()
+                yield ask
+
+        for burst in self.inner.complete(sending()):
+            self.progress.came(burst)
+            yield burst
+
+
 class Usage:
     """A backend around a backend that adds up what the answers cost, stored ones too: the same on every replay."""
 
-    def __init__(self, inner: Backend, totals: Counter[str], served: set[str], answered: Callable[[], None]) -> None:
+    def __init__(
+        self, inner: Backend, totals: Counter[str], served: set[str], answered: Callable[[Sequence[Answer]], None]
+    ) -> None:
         self.inner, self.totals, self.served, self.answered = inner, totals, served, answered
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
@@ -61,66 +90,28 @@ class Usage:
                 self.totals[f"finish_{done.finish}"] += 1
                 if done.served:
                     self.served.add(done.served)
-                self.answered()
+            self.answered(burst)
             yield burst
-
-
-class Progress:
-    """Lines on standard error: rewritten in place on a terminal, one every ten seconds in a log."""
-
-    def __init__(self, name: str, total: int | None) -> None:
-        self.name, self.total = name, total
-        self.done, self.dropped, self.answers = 0, 0, 0
-        self.began = self._last = time.monotonic()
-        self._live = sys.stderr.isatty()
-
-    def step(self, dropped: bool) -> None:
-        """One outcome more."""
-        self.done += 1
-        self.dropped += dropped
-        self._tell()
-
-    def answer(self) -> None:
-        """One completion more; records follow in their own order."""
-        self.answers += 1
-        self._tell()
-
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if now - self._last >= (0.5 if self._live else 10):
-            self._last = now
-            self.say(self._state(now))
-
-    def _state(self, now: float) -> str:
-        seconds = max(now - self.began, 1e-9)
-        rate = self.done / seconds
-        asked = f", {self.answers} completions ({self.answers / seconds:.1f}/s)" if self.answers else ""
-        of = f"/{self.total}" if self.total else ""
-        known = self.total and self.done * 20 >= self.total > self.done  # a twentieth tells enough to guess the rest by
-        left = f", {((self.total or 0) - self.done) / rate:.0f} s left" if known else ""
-        return f"{self.done}{of} records, {self.dropped} dropped{asked}{left}"
-
-    def say(self, text: str) -> None:
-        """A line for the person who watches."""
-        sys.stderr.write(f"\r\033[K{self.name}: {text}" if self._live else f"{self.name}: {text}\n")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """The last line."""
-        counts = f"{self.done} records, {self.dropped} dropped, " if self.done else ""
-        self.say(f"{counts}{time.monotonic() - self.began:.1f} s")
-        if self._live:
-            sys.stderr.write("\n")
 
 
 class StageWork:
     """What `drp.op.Work` promises, for one stage."""
 
-    def __init__(self, out: Path, resume: Path, store: Path, progress: Progress, owner: Owner) -> None:
+    def __init__(
+        self,
+        out: Path,
+        resume: Path,
+        store: Path,
+        progress: Progress,
+        owner: Owner,
+        prices: Mapping[str, Price] = types.MappingProxyType({}),
+        limits: Sequence[Limit] = (),
+    ) -> None:
         self._out, self._resume, self._store_path, self._progress, self._owner = out, resume, store, progress, owner
+        self._prices, self._limits = prices, limits
         self._store: Store | None = None
         self._last: tuple[Model, Stored] | None = None
-        self._hits = self._misses = 0
+        self._watch: Stopwatch | None = None
         self.totals: Counter[str] = Counter()
         self.served: set[str] = set()
 
@@ -143,11 +134,30 @@ class StageWork:
             self._store.begin(self._owner)
         if self._last is None or self._last[0] != model:
             self._let_go()
-            self._last = (model, Stored(Lazy(model), self._store, self._owner))
+            self._last = (model, self._stored(model, self._store))
+            self._watch = Stopwatch(self._store, self._owner, model)
         endpoint = model.endpoint
-        window = max(WINDOW, 4 * max(endpoint.concurrency, endpoint.batch))
-        backend = Usage(self._last[1], self.totals, self.served, self._progress.answer)
+        window = BATCH_WINDOW if endpoint.backend == "batch" else max(WINDOW, 4 * max(endpoint.concurrency, endpoint.batch))
+        backend = Usage(self._last[1], self.totals, self.served, partial(self._progress.answered, asked=model.name))
         return Asking(backend, window).run(records, dialogue)
+
+    def _stored(self, model: Model, store: Store) -> Stored:
+        """The model behind the store, and behind a purse where it has a price."""
+        progress, price = self._progress, self._prices.get(model.role)
+        sent = Sent(Lazy(model, self._store_path.parent / "batch"), progress)
+        if price is None:
+            return Stored(sent, store, self._owner)
+        batch = model.endpoint.backend == "batch"
+        purse = Purse(
+            sent, price, store, self._owner, self._limits, batch=batch, done=lambda: progress.seen.done, say=progress.say
+        )
+
+        def cost(completion: Completion) -> float:
+            paid = purse.cost(completion)
+            progress.paid(paid, price.currency)
+            return paid
+
+        return Stored(purse, store, self._owner, cost)
 
     def say(self, text: str) -> None:
         """A line of progress."""
@@ -159,17 +169,15 @@ class StageWork:
 
     def _let_go(self) -> None:
         """Drop the model that was asked last: of some engines (vLLM's) there is one to a process."""
-        if self._last:
-            self._hits += self._last[1].hits
-            self._misses += self._last[1].misses
-        self._last = None
+        if self._watch:
+            self._watch.stop()
+        self._last = self._watch = None
 
     def close(self) -> None:
         """Let go of the model and the store."""
         self._let_go()
         if self._store:
             self._store.close()
-            self._progress.say(f"{self._hits} completions from the store, {self._misses} new")
 
 
 def model_identity(model: Model) -> dict[str, Any]:

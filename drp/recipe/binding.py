@@ -1,6 +1,7 @@
 """Binds the roles of a recipe to models: params.yaml's `models` (identity) and `run` (endpoint)."""
 
 import dataclasses
+import datetime
 import re
 import typing
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from drp.errors import ConfigError, Problem, choices
 from drp.models import Endpoint, Model, Sampling
 from drp.ops import fault
+from drp.prices import Price
 from drp.recipe.read import Document
 
 RANGES = {
@@ -58,6 +60,43 @@ def check_params(document: Document) -> Iterator[Problem]:
         if isinstance(key, str) and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", key):
             words = "is the *name* of an environment variable, in capitals, such as OPENAI_API_KEY; never the secret itself"
             yield document.problem((*here, "key"), words)
+    yield from _prices(document, data.get("prices", {}), models)
+
+
+def _prices(document: Document, prices: Any, models: dict[str, Any]) -> Iterator[Problem]:
+    """Every fault of `prices`: a price says what tokens cost, since when, and who says so."""
+    if not isinstance(prices, dict):
+        yield document.problem(("prices",), "is not a mapping of models to prices")
+        return
+    for role, entry in prices.items():
+        here = ("prices", str(role))
+        if role not in models:
+            yield document.problem(here, f"no model of that name{choices(role, models)}", "key")
+        yield from _fields(document, here, entry, typing.get_type_hints(Price))
+        if not isinstance(entry, dict):
+            continue
+        required = [f.name for f in dataclasses.fields(Price) if f.default is dataclasses.MISSING]
+        if missing := [key for key in required if entry.get(key) in (None, "")]:
+            yield document.problem(here, f"a price needs {', '.join(f'`{key}`' for key in missing)}", "key")
+        if isinstance(date := entry.get("date"), str) and date and not _is_date(date):
+            yield document.problem((*here, "date"), f"{date!r} is not a date such as '2025-01-31'")
+        for key, most in (("prompt", 1e6), ("completion", 1e6), ("cached", 1e6), ("batch", 1)):
+            value = entry.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= most:
+                yield document.problem((*here, key), f"{value!r} is not from 0 to {most:g}")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def price(params: dict[str, Any], role: str) -> Price | None:
+    """What params.yaml says that the model of that role costs."""
+    entry = params.get("prices", {}).get(role)
+    return Price(**entry) if entry else None
 
 
 def _ranges(document: Document, path: tuple[str, ...], data: dict[str, Any]) -> Iterator[Problem]:

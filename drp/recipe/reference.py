@@ -31,11 +31,11 @@ def reference(name: str | None) -> str:
         return _op(ops.get(name))
     top = "| key | means |\n|---|---|\n" + "".join(f"| `{key}` | {words} |\n" for key, words in TOP.items())
     rules = (
-        f"\nStages, axes and levels are named by {NAME}. In a stage, `op` and `from` are reserved; every other key is an "
-        "option of its op. `from` names one stage or a list; `stage@*` means every variant of a stage that axes touch. A "
-        "child recipe that gives a stage without `op` overrides keys of its parent's stage of that name; what it does not "
-        "touch stays the parent's artifact. Options that name a *model* take a role of the recipe's `models`, a model of "
-        "params.yaml, or a stage that makes one.\n"
+        f"\nStages, axes and levels are named by {NAME}. In a stage, `op`, `from` and `budget` (the most that it may "
+        "spend, in all its variants together; never tracked) are reserved; every other key is an option of its op. `from` "
+        "names one stage or a list; `stage@*` means every variant of a stage that axes touch. A child recipe that gives a stage "
+        "without `op` overrides keys of its parent's stage of that name; what it does not touch stays the parent's artifact. "
+        "Options that name a *model* take a role of the recipe's `models`, a model of params.yaml, or a stage that makes one.\n"
     )
     return INTRO + top + rules + "".join("\n" + _op(ops.get(n)) for n in ops.names())
 

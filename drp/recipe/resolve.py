@@ -8,9 +8,11 @@ from typing import Any
 
 from drp import ops
 from drp.errors import ConfigError, Problem, choices
+from drp.ledger import Limit
 from drp.ops import Op, Option
 from drp.project import Project
 from drp.recipe.binding import check_params
+from drp.recipe.limits import BUDGET, Prices
 from drp.recipe.read import Document, Path_, read
 
 TOP = {
@@ -20,6 +22,7 @@ TOP = {
     "stages": "the stages by name",
     "axes": "ablations: axis: {level: {stages.<stage>.<key>: value}}",
     "publish": "stages whose model is kept in git, each with its folder; such a stage is frozen",
+    "budget": "the most that its own stages may spend together, in the currency of `prices` in params.yaml; never tracked",
 }
 NAME = "lower-case letters, digits and hyphens, 40 at most, beginning with a letter"
 RESERVED = {"counts"}
@@ -110,6 +113,7 @@ class Stage:
     models: dict[str, dict[str, RoleUse]]
     prompts: dict[str, str]
     publish: str | None = None
+    limits: tuple[Limit, ...] = ()
 
     @property
     def model_path(self) -> str:
@@ -249,6 +253,10 @@ class Resolver:
                 continue
             keys = {str(k): self._value(drafts, (*path, str(k)), v) for k, v in body.items()}
             if "op" not in keys and name in drafts.stages:
+                if set(keys) == {BUDGET}:
+                    words = f"stage {name!r} is recipe {drafts.stages[name].owner!r}'s; write its budget there"
+                    self._say(drafts.document, (*path, BUDGET), words, "key")
+                    continue
                 keys = {**drafts.stages[name].keys, **keys}
             op = self._op(drafts, path, keys)
             if op:
@@ -292,6 +300,10 @@ class Resolver:
             option = drafts.stages[parts[1]].op.options.get(parts[2])
             if parts[2] in ("op", "from") or (option and option.kind == "inputs"):
                 words = f"an axis cannot change {parts[2]!r}; make a stage for each, and join them with `stage@*` or a list"
+                self._say(drafts.document, (*path, str(where)), words, "key")
+                continue
+            if parts[2] == BUDGET:
+                words = f"a budget is for all variants together: write it at stages.{parts[1]}"
                 self._say(drafts.document, (*path, str(where)), words, "key")
                 continue
             tracked = (*path, parts[1], parts[2])
@@ -359,6 +371,9 @@ class Resolver:
             for axis, levels in drafts.axes.items()
         }
         recipe = self._recipes[name] = Recipe(name, str(description), stages, plain)
+        units = {limit.currency for s in recipe.own() for limit in s.limits if limit.stage is None}
+        if len(units) > 1:
+            self._say(drafts.document, (BUDGET,), f"its stages pay in {', '.join(sorted(units))}: a budget is in one currency")
         return recipe
 
     def _ordered(self, drafts: _Drafts) -> Iterator[Draft]:
@@ -412,7 +427,7 @@ class Resolver:
         models: dict[str, dict[str, RoleUse]] = {}
         prompts: dict[str, str] = {}
         for key, value in values.items():
-            if key in ("op", "from"):
+            if key in ("op", "from", BUDGET):
                 continue
             option = draft.op.options.get(key)
             if option is None:
@@ -435,7 +450,29 @@ class Resolver:
         self._complete(drafts, draft, values)
         self._fit(draft.op, ref, values, {"from": inputs, **named})
         publish = drafts.publish.get(draft.name)
-        return Stage(ref, draft.op, values, inputs, named, models, prompts, publish)
+        tracked = {key: value for key, value in values.items() if key != BUDGET}
+        return Stage(ref, draft.op, tracked, inputs, named, models, prompts, publish, self._limits(drafts, draft, models))
+
+    def _limits(self, drafts: _Drafts, draft: Draft, models: dict[str, dict[str, RoleUse]]) -> tuple[Limit, ...]:
+        """What the stage may spend by its own budget and by its recipe's. Models that a stage made cost nothing."""
+        prices = Prices(self.params)
+        uses = [] if draft.op.makes_model else [use for named in models.values() for use in named.values()]
+        asked = [use.role for use in uses if use.stage is None]
+        budgets: list[tuple[Value, str | None, list[str]]] = []
+        if own := draft.keys.get(BUDGET):
+            budgets.append((own, draft.name, asked))
+            if own.data is not None and not asked:
+                self.problems.append(own.problem("this stage asks no model that could cost anything: it has no budget", "key"))
+        if isinstance(drafts.document.data, dict) and BUDGET in drafts.document.data:
+            whole = self._value(drafts, (BUDGET,), drafts.document.data[BUDGET])
+            budgets.append((whole, None, [role for role in asked if prices.billed(role)]))
+        found: list[Limit] = []
+        for value, stage, roles in budgets:
+            limit, problems = prices.limit(value, draft.owner, stage, roles)
+            self.problems += problems
+            if limit and roles:
+                found.append(limit)
+        return tuple(found)
 
     def _inputs(self, drafts: _Drafts, draft: Draft, values: dict[str, Value], refer_all: Any) -> tuple[Ref, ...]:
         takes, given = draft.op.takes, values.get("from")

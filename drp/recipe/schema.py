@@ -8,7 +8,11 @@ from typing import Any
 from drp import ops
 from drp.ops import Op, Option
 from drp.project import Project
+from drp.recipe.limits import BUDGET
 from drp.recipe.resolve import TOP
+
+STAGE_BUDGET = "the most that the stage may spend, in all its variants together; never tracked"
+_MONEY = {"type": ["number", "null"], "minimum": 0}
 
 
 def schema(project: Project) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def schema(project: Project) -> dict[str, Any]:
             "extends": {**_one_or_more(), "description": TOP["extends"]},
             "models": {"type": "object", "additionalProperties": {"type": "string"}, "description": TOP["models"]},
             "publish": {"type": "object", "additionalProperties": {"type": "string"}, "description": TOP["publish"]},
+            "budget": {**_MONEY, "description": TOP["budget"]},
             "axes": {
                 "type": "object",
                 "description": TOP["axes"],
@@ -45,12 +50,14 @@ def schema(project: Project) -> dict[str, Any]:
 
 def _when(op: Op) -> dict[str, Any]:
     inputs: dict[str, Any] = {"none": {}, "one": {"from": {"type": "string"}}, "several": {"from": _one_or_more()}}[op.takes]
+    asks = not op.makes_model and any(o.kind in ("model", "models") for o in op.options.values())
+    budget = {BUDGET: {**_MONEY, "description": STAGE_BUDGET}} if asks else {}
     return {
         "if": {"properties": {"op": {"const": op.name}}, "required": ["op"]},
         "then": {
             "description": op.summary,
             "additionalProperties": False,
-            "properties": {"op": True, **inputs, **{o.name: _option(o) for o in op.options.values()}},
+            "properties": {"op": True, **inputs, **budget, **{o.name: _option(o) for o in op.options.values()}},
             "required": ["op", *inputs, *(o.name for o in op.options.values() if o.required)],
         },
     }

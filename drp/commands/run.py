@@ -1,0 +1,51 @@
+"""Make what is out of date: a check of the compile, then dvc repro, with live progress."""
+
+import argparse
+
+from drp.project import Project
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("names", nargs="*", metavar="NAME[:STAGE]", help="recipes or stages (default: the root's dvc.yaml)")
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="up to N stages at once (default: 1)")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--force", action="append", default=[], metavar="NAME:STAGE", help="run it though nothing changed")
+    either.add_argument("--dry", action="store_true", help="only say what would run")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do it."""
+    import os
+
+    from drp.errors import ConfigError
+    from drp.pipeline import door, running
+
+    if given.jobs < 1:
+        raise ConfigError(f"-j {given.jobs}: at least one stage at a time")
+    project = Project.here()
+    targets = [_target(project, name) for name in given.names]
+    forced = [_target(project, name) for name in given.force]
+    if not targets and not (project.root / "dvc.yaml").exists():
+        raise ConfigError(f"there is no dvc.yaml here: name what to run ({', '.join(project.recipes())})")
+    door.check(project)
+    os.chdir(project.root)
+    try:
+        if given.jobs == 1 and not forced and not given.dry:
+            return running.run(project, targets)
+        from drp.pipeline.graph import foretold, nodes
+
+        plan = nodes(project.root, [*targets, *forced] or ["dvc.yaml"])
+        if given.dry:
+            print("\n".join(foretold(plan)))
+            return 0
+        return running.side_by_side(project, plan, given.jobs, forced)
+    finally:
+        door.renew(project)
+
+
+def _target(project: Project, name: str) -> str:
+    """`NAME` or `NAME:STAGE` as DVC calls it."""
+    recipe, colon, stage = name.partition(":")
+    project.recipe(recipe)
+    return f"recipes/{recipe}/dvc.yaml{colon}{stage}"

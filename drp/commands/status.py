@@ -1,0 +1,41 @@
+"""Show what the stages do, or did last: how far, how fast, answers, money, what was dropped; works while they run."""
+
+import argparse
+
+from drp.project import Project
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="recipes (default: all)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--watch", action="store_true", help="again every second, until nothing runs")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Do it."""
+    import json
+    import time
+
+    from drp.pipeline import status
+    from drp.pipeline.screen import Screen
+
+    project, screen = Project.here(), Screen()
+    for name in given.names:
+        project.recipe(name)
+    while True:
+        now, seen, held = time.time(), status.stages(project, given.names), status.holders(project)
+        last = not given.watch or not any(one.state == "running" for one in seen)
+        if given.json:
+            text = [json.dumps(status.plain(now, seen, held), indent=None if given.watch else 1, ensure_ascii=False)]
+        else:
+            text = status.lines(now, seen, held) or ["no stage has run here"]
+        screen.draw([] if last else text)
+        if last or not screen.live:
+            screen.say(text)
+        if last:
+            return
+        try:
+            time.sleep(1 if screen.live else 10)
+        except KeyboardInterrupt:  # the way to stop watching
+            return

@@ -1,0 +1,107 @@
+"""The door of a run: whether what is compiled is what the recipes say, remembered until a file that it was read from changes."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import drp
+from drp.errors import StaleCompile
+from drp.project import Project
+
+Stamp = tuple[int, int] | None
+"""A file's time of change and size; None where there is none."""
+
+
+def check(project: Project) -> None:
+    """StaleCompile where `drp compile` would write anything; RecipeError where a recipe is faulty.
+
+    It takes a second, so a good result is kept in `.dvc/tmp/drp/compiled.json` with the stamp of every file that was opened
+    for it, and of all of drp's code; the next check looks at the stamps.
+    """
+    if _fresh(project):
+        return
+    from drp.pipeline.compile import compile_all
+
+    stamps = {path: _stamp(path) for path in _code()}
+    path = sys.path[:]
+    with _opened(project.root, stamps):
+        stale = compile_all(project, check=True)
+    sys.path[:] = path  # the project's own modules are for its ops
+    if stale:
+        names = ", ".join(p.relative_to(project.root).as_posix() for p in stale)
+        raise StaleCompile(f"stale: {names}; run `drp compile`, then again")
+    _keep(project, {"listing": _listing(project), "files": stamps})
+
+
+def renew(project: Project) -> None:
+    """After a run: DVC wrote lock files, and names nothing in them that was not compiled."""
+    known = _known(project)
+    if known:
+        locks = {str(path): _stamp(str(path)) for path in project.root.glob("recipes/*/dvc.lock")}
+        _keep(project, {**known, "files": {**known["files"], **locks}})
+
+
+def _fresh(project: Project) -> bool:
+    known = _known(project)
+    files: dict[str, Any] = known.get("files", {})
+    if not files or known.get("listing") != _listing(project) or not files.keys() >= set(_code()):
+        return False
+    return all(_stamp(path) == (tuple(stamp) if stamp else None) for path, stamp in files.items())
+
+
+def _known(project: Project) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads((project.scratch / "compiled.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known
+
+
+def _keep(project: Project, found: dict[str, Any]) -> None:
+    path = project.scratch / "compiled.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(found), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _listing(project: Project) -> list[str]:
+    """What there is to compile: a file that is new was never opened."""
+    patterns = ("recipes/*/recipe.yaml", "prompts/*.j2", "ops/*.py")
+    return sorted(path.relative_to(project.root).as_posix() for pattern in patterns for path in project.root.glob(pattern))
+
+
+def _code() -> list[str]:
+    """The files of drp itself."""
+    return [str(path) for path in Path(str(drp.__file__)).parent.rglob("*.py")]
+
+
+@contextmanager
+def _opened(root: Path, stamps: dict[str, Stamp]) -> Iterator[None]:
+    """Note the stamp of each file under `root` when it is opened for the first time: later changes then show."""
+    listening = True
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        if not listening or event != "open" or not isinstance(arguments[0], str | os.PathLike):
+            return
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if path.startswith(f"{root}{os.sep}") and not path.endswith(".pyc") and path not in stamps:
+            stamps[path] = _stamp(path)
+
+    sys.addaudithook(heard)  # for good: Python has no way to take one off
+    try:
+        yield
+    finally:
+        listening = False
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,55 @@
+"""How fast models answer: each stage notes at its end how many of its requests were answered in what time."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from drp.models import Model
+from drp.store import Owner, Store, canonical
+
+RECENT = 5
+"""Runs that a guess goes by."""
+
+
+class Stopwatch:
+    """Runs from its making; what a stage pays for meanwhile is what the model answered."""
+
+    def __init__(self, store: Store, owner: Owner, model: Model) -> None:
+        self.store, self.owner, self.model = store, owner, model
+        ((self._last,),) = store.rows("select coalesce(max(id), 0) from payments")
+        self._began = time.monotonic()
+
+    def stop(self) -> None:
+        """Note the time, if anything was asked."""
+        seconds = time.monotonic() - self._began
+        identity = canonical(self.model.identity())
+        with self.store.transaction() as db:
+            stage = self.store.stage(self.owner)
+            db.execute(
+                "insert into runs (at, stage, model, asked, seconds, prompt_tokens, completion_tokens) "
+                "select ?, ?, m.id, count(*), ?, sum(prompt_tokens), sum(completion_tokens) from payments, models m "
+                "where stage = ? and payments.id > ? and m.identity = ? group by m.id",
+                (int(time.time()), stage, seconds, stage, self._last, identity),
+            )
+
+
+class Seen(NamedTuple):
+    """Requests a second, over the last runs of a stage, or of any stage."""
+
+    rate: float
+    of_stage: bool
+
+
+def seen(store: Store, owner: Owner, models: Sequence[int]) -> Seen | None:
+    """How fast models (by their numbers in the store) answered this stage of late, or else any; None where they never did."""
+    marks = ",".join("?" * len(models))
+    for scope, values in (("and s.recipe = ? and s.stage = ?", owner), ("", ())):
+        found = store.rows(
+            "select sum(asked), sum(seconds) from (select asked, seconds from runs join stages s on s.id = runs.stage "
+            f"where model in ({marks}) {scope} order by runs.id desc limit {RECENT})",
+            (*models, *values),
+        )
+        ((asked, seconds),) = found
+        if asked and seconds:
+            return Seen(asked / seconds, bool(scope))
+    return None
