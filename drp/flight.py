@@ -8,7 +8,7 @@ from time import monotonic
 
 from drp.backends import Answer, Ask
 from drp.models import Completion, Request
-from drp.pacing import Pace, Start
+from drp.remote.pacing import Pace, Start
 
 
 class _Loop(asyncio.SelectorEventLoop):

@@ -172,8 +172,8 @@ from pathlib import Path
 import drp.backends.batch
 from drp.backends import Ask
 from drp.models import Endpoint, Message, Model, Sampling
-from drp.store import Store
-from drp.stored import Stored
+from drp.store.completions import Store
+from drp.store.stored import Stored
 
 drp.backends.batch.SETTLE = 0.5
 folder, url, most, stop = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -313,7 +313,7 @@ def test_a_job_whose_answers_were_handed_out_is_removed_a_day_later_and_any_othe
         next(burst for burst in bursts if burst)
         bursts.close()  # type: ignore[attr-defined]
         assert len(jobs(tmp_path)) == 2
-        monkeypatch.setattr("drp.jobs.KEPT", -1.0)
+        monkeypatch.setattr("drp.remote.jobs.KEPT", -1.0)
         (tmp_path / ".new-half").mkdir()
         ask(server.url, tmp_path)
         assert [len(job["given"]) for job in jobs(tmp_path)] == [0]
@@ -541,7 +541,7 @@ def test_at_openai_itself_the_limit_has_its_newer_name_from_the_first_job_on(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
     with BatchServer() as server:
-        monkeypatch.setattr("drp.address.PUBLIC", server.url)
+        monkeypatch.setattr("drp.remote.address.PUBLIC", server.url)
         backend = connect(model(None), tmp_path)
         answers(backend, requests(backend.model, "a"))
         assert server.bodies[0]["max_completion_tokens"] == 50

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from drp.ledger import spending
+from drp.money.ledger import spending
 from drp.records import read
-from drp.store import Store
+from drp.store.completions import Store
 from tests.billing import PRICE, Biller, paid, price, priced, query
 from tests.projects import Project_, stop
 from tests.servers import ChatServer, refused

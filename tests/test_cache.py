@@ -15,7 +15,7 @@ import pytest
 from drp import cli
 from drp.errors import DataError
 from drp.models import Completion, Finish, Request, Sampling
-from drp.store import Owner, Store
+from drp.store.completions import Owner, Store
 from tests.projects import project
 from tests.servers import ChatServer, said
 from tests.test_store import MODEL, ask, flip, killed
@@ -232,7 +232,7 @@ def test_a_second_repair_keeps_the_first_broken_file(cache: Cache, path: Path) -
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from drp.repair import repair
+from drp.store.repair import repair
 
 steps = int(sys.argv[2])
 
@@ -371,8 +371,8 @@ def test_another_parquet_file_is_refused_with_what_it_lacks(cache: Cache) -> Non
 MEASURE = """
 import re, sys
 from pathlib import Path
-from drp.exchange import export, import_, owners
-from drp.store import Store
+from drp.store.exchange import export, import_, owners
+from drp.store.completions import Store
 
 old, new, file = map(Path, sys.argv[1:])
 store = Store(old)

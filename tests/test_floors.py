@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "drp"
 FLOORS = [
     {"errors", "mortality", "processes"},
-    {"records", "sorting", "wal", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
-    {"models", "jobs", "prices", "prompts", "teaching", "sources", "verifiers"},
-    {"assembly", "style", "answering", "chat", "wire", "address", "pacing", "weights", "decoding", "pretraining", "targets", "training", "rules"},
-    {"backends", "batches", "flight", "insisting"},
-    {"asking", "exchange", "ledger", "op", "purse", "repair", "store", "stored", "upkeep"},
+    {"records", "sorting", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
+    {"models", "prompts", "teaching", "sources", "verifiers"},
+    {"remote", "assembly", "style", "answering", "chat", "weights", "decoding", "pretraining", "targets", "training", "rules"},
+    {"backends", "flight", "insisting"},
+    {"asking", "op", "store", "money"},
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},

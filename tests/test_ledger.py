@@ -11,12 +11,12 @@ import pytest
 
 from drp.backends import Answer, Ask
 from drp.errors import BudgetReached
-from drp.ledger import LOST, Lease, Limit, lost, spending, spent
 from drp.models import Completion, Endpoint, Message, Model, Request, Sampling
-from drp.prices import Price
-from drp.purse import ENOUGH, Bound, Purse
-from drp.store import Owner, Store
-from drp.stored import Stored
+from drp.money.ledger import LOST, Lease, Limit, lost, spending, spent
+from drp.money.prices import Price
+from drp.money.purse import ENOUGH, Bound, Purse
+from drp.store.completions import Owner, Store
+from drp.store.stored import Stored
 from tests.fakes import Answers
 
 OWNER, OTHER = Owner("one", "b"), Owner("one", "c--x")
@@ -93,7 +93,7 @@ def test_what_is_in_flight_when_a_run_ends_counts_as_paid_but_for_a_batch_that_i
 
 def test_a_dead_process_holds_no_lease_even_where_its_pid_is_given_again(store: Store) -> None:
     code = (
-        "import sys, os; from pathlib import Path; from drp.ledger import Lease, Limit; from drp.store import Owner, Store;"
+        "import sys, os; from pathlib import Path; from drp.money.ledger import Lease, Limit; from drp.store.completions import Owner, Store;"
         "Lease(Store(Path(sys.argv[1])), Owner('one', 'b'), [Limit(4.0, 'one', 'b', '', 'USD')]).hold(0.0, 3.0); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(store.path)], check=False).returncode == 9
@@ -147,7 +147,7 @@ def test_an_ask_that_cannot_be_afforded_waits_for_those_in_flight_and_the_cure_i
 
 def test_a_purse_waits_for_what_another_process_holds(store: Store) -> None:
     code = (
-        "import sys; from pathlib import Path; from drp.ledger import Lease, Limit; from drp.store import Owner, Store;"
+        "import sys; from pathlib import Path; from drp.money.ledger import Lease, Limit; from drp.store.completions import Owner, Store;"
         "lease = Lease(Store(Path(sys.argv[1])), Owner('one', 'c'), [Limit(10.0, 'one', None, '', 'USD')]);"
         "lease.hold(0.0, 9.5); print('held', flush=True); sys.stdin.readline(); lease.end(0.0)"
     )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from drp.backends import Ask, connect
 from drp.errors import BackendError, ConfigError
 from drp.models import Completion, Endpoint, Message, Model, Request, Sampling
-from drp.wire import Garbled, read
+from drp.remote.wire import Garbled, read
 from tests.servers import ChatServer, Reply, refused, said
 
 SCHEMA = {"title": "Edits of a trace", "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from drp.pacing import Bucket, Guess, Pace, Start
+from drp.remote.pacing import Bucket, Guess, Pace, Start
 
 
 class Limit(Protocol):

@@ -6,7 +6,7 @@ import pytest
 
 from drp.cli import main
 from drp.models import Completion
-from drp.prices import Price
+from drp.money.prices import Price
 from tests.projects import project
 
 GPT = Price(2.5, 10.0, "2025-01-31", "https://openai.com/api/pricing", cached=1.25)

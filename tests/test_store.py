@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from drp import wal
 from drp.backends import Ask
 from drp.errors import DataError
 from drp.models import Completion, Endpoint, Finish, Message, Model, Request, Sampling
-from drp.store import Store
-from drp.stored import Stored
+from drp.store import wal
+from drp.store.completions import Store
+from drp.store.stored import Stored
 from tests.fakes import Answers, silent
 
 MODEL = Model("teacher", "fake", Sampling(0.5), Endpoint("rules"))
@@ -188,7 +188,7 @@ def test_a_store_is_as_open_to_others_as_the_cache_that_it_is_in(tmp_path: Path,
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from drp.store import Store
+    from drp.store.completions import Store
     from tests.test_store import ask, upper
 
     store = Store(Path(sys.argv[1]))
@@ -313,7 +313,7 @@ FULL = """
     import resource, sys
     from pathlib import Path
     from drp.errors import DataError
-    from drp.store import Store
+    from drp.store.completions import Store
     from tests.test_store import ask, upper
 
     store = Store(Path(sys.argv[1]))
@@ -352,8 +352,8 @@ WORKER = """
     from pathlib import Path
     from drp.backends import Ask
     from drp.models import Completion
-    from drp.store import Store
-    from drp.stored import Stored
+    from drp.store.completions import Store
+    from drp.store.stored import Stored
     from tests.fakes import Answers
     from tests.test_store import ask
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from drp.address import secret_of, url_of
 from drp.backends import Answer, Ask, pull
-from drp.batches import ROUTE, Api, Gone, NotMade, Passing, words_of
 from drp.errors import BackendError, ConfigError, MissingPackage
-from drp.jobs import ENDED, Job, Jobs, Lines
 from drp.models import Completion, Model, Request
-from drp.wire import Garbled, Manner, body, read
+from drp.remote.address import secret_of, url_of
+from drp.remote.batches import ROUTE, Api, Gone, NotMade, Passing, words_of
+from drp.remote.jobs import ENDED, Job, Jobs, Lines
+from drp.remote.wire import Garbled, Manner, body, read
 
 if TYPE_CHECKING:
     import openai.types

@@ -13,13 +13,13 @@ from email.utils import parsedate_to_datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from drp.address import LOOPBACK, is_http, secret_of, url_of, variable_of, without_user
 from drp.backends import Answer, Ask, pull
 from drp.errors import BackendError, ConfigError, MissingPackage
 from drp.flight import Flight, Gate
 from drp.models import Completion, Endpoint, Model, Request
-from drp.pacing import Guess, Pace, doubling
-from drp.wire import Garbled, Manner, body, brief, read
+from drp.remote.address import LOOPBACK, is_http, secret_of, url_of, variable_of, without_user
+from drp.remote.pacing import Guess, Pace, doubling
+from drp.remote.wire import Garbled, Manner, body, brief, read
 
 if TYPE_CHECKING:
     import aiohttp

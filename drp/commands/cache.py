@@ -9,9 +9,9 @@ from drp.errors import ConfigError, DataError, choices
 from drp.project import Project
 
 if TYPE_CHECKING:
-    from drp.repair import Health
-    from drp.store import Owner, Store
-    from drp.upkeep import Chosen
+    from drp.store.completions import Owner, Store
+    from drp.store.repair import Health
+    from drp.store.upkeep import Chosen
 
 EXAMPLES = """a condition in SQL, as "finish = 'length'" or "text like '%%sorry%%'\""""
 COLUMNS = "finish, prompt_tokens, completion_tokens, model, served, error, text, age_days, key"
@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int | None:
 
 
 def _open(project: Project) -> "Store":
-    from drp.store import Store
+    from drp.store.completions import Store
 
     if not project.store.parent.exists() or not any(project.store.parent.glob(f"{project.store.name}*")):
         raise DataError(f"{project.store}: no completions yet: run a stage that asks a model, or `drp cache import FILE`")
@@ -70,7 +70,7 @@ def _open(project: Project) -> "Store":
 def _stats(project: Project, given: argparse.Namespace) -> None:
     import json
 
-    from drp.upkeep import stats
+    from drp.store.upkeep import stats
 
     store = _open(project)
     try:
@@ -116,7 +116,7 @@ def _table(head: list[str], rows: list[list[Any]]) -> None:
 
 
 def _check(project: Project, given: argparse.Namespace) -> int:
-    from drp.repair import check, repair
+    from drp.store.repair import check, repair
 
     if not project.store.parent.exists() or not any(project.store.parent.glob(f"{project.store.name}*")):
         print(f"{project.store}: no completions yet")
@@ -153,7 +153,7 @@ def _faults(health: "Health") -> None:
 
 
 def _export(project: Project, given: argparse.Namespace) -> None:
-    from drp.exchange import export, owners
+    from drp.store.exchange import export, owners
 
     store = _open(project)
     try:
@@ -170,7 +170,7 @@ def _export(project: Project, given: argparse.Namespace) -> None:
 def _taken(project: Project, names: list[str], known: "list[Owner]") -> "set[Owner]":
     """The stages of recipes, also those that they take over from others."""
     from drp.pipeline.compile import resolve_all
-    from drp.store import Owner
+    from drp.store.completions import Owner
 
     found: set[Owner] = set()
     for name in names:
@@ -198,8 +198,8 @@ def _of_stage(known: "list[Owner]", stage: str | None) -> "list[Owner]":
 
 
 def _import(project: Project, given: argparse.Namespace) -> int:
-    from drp.exchange import import_
-    from drp.store import Store
+    from drp.store.completions import Store
+    from drp.store.exchange import import_
 
     refused: list[str] = []
     store = Store(project.store)
@@ -222,8 +222,8 @@ def _import(project: Project, given: argparse.Namespace) -> int:
 
 
 def _forget(project: Project, given: argparse.Namespace) -> None:
-    from drp.exchange import owners
-    from drp.upkeep import Choice, choosing, forget
+    from drp.store.exchange import owners
+    from drp.store.upkeep import Choice, choosing, forget
 
     if not any((given.name, given.stage, given.where, given.key, given.unused, given.failed)):
         raise ConfigError("say what to forget: NAME, --stage, --where, --key, --unused or --failed")

@@ -7,7 +7,7 @@ from typing import Literal
 from drp.pipeline.entries import ABSENT, Entries, Entry
 from drp.pipeline.locked import Files, Lock
 from drp.pipeline.why import Judge, Output, Reason, Upstream
-from drp.store import Store
+from drp.store.completions import Store
 
 State = Literal["will run", "may run", "from cache", "up to date", "frozen"]
 """May run: only if what it is made from comes out with other bytes. From cache: DVC's run cache has the outcome."""

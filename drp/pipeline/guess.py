@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from drp.models import Model
+from drp.money.prices import Price
 from drp.pipeline.pace import seen
-from drp.prices import Price
 from drp.recipe.binding import price as price_of
 from drp.recipe.limits import REMOTE
-from drp.store import Owner, Store
+from drp.store.completions import Owner, Store
 
 CHARACTERS = 4.0
 """A token's, where no prompt of the model is known."""

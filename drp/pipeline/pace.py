@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from drp.models import Model
-from drp.store import Owner, Store, canonical
+from drp.store.completions import Owner, Store, canonical
 
 RECENT = 5
 """Runs that a guess goes by."""

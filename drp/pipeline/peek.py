@@ -3,8 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from drp import wal
-from drp.store import Store, whole
+from drp.store import wal
+from drp.store.completions import Store, whole
 
 
 class Peek(Store):

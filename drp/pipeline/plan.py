@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drp.ledger import Limit, lost, spent
 from drp.models import Model
+from drp.money.ledger import Limit, lost, spent
 from drp.pipeline.entries import Entries
 from drp.pipeline.forecast import Fate, Forecast
 from drp.pipeline.guess import Guess, Guesser
@@ -15,7 +15,7 @@ from drp.pipeline.peek import peek
 from drp.pipeline.probe import Probe, Rehearsal, asks
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
-from drp.store import Owner
+from drp.store.completions import Owner
 
 
 @dataclass(frozen=True)

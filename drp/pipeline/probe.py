@@ -22,8 +22,8 @@ from drp.recipe.binding import model as bind
 from drp.recipe.resolve import Ref, RoleUse, Stage
 from drp.records import Kept, Outcome, Record
 from drp.sources import scheme_of
-from drp.store import Store
-from drp.stored import BURST
+from drp.store.completions import Store
+from drp.store.stored import BURST
 
 Basis = Literal["exact", "present", "none"]
 """What a rehearsal went by: the very records that the stage will read (or those of them that can be known); the present

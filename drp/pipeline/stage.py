@@ -26,7 +26,7 @@ from drp.recipe.binding import price
 from drp.recipe.resolve import RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
-from drp.store import Owner
+from drp.store.completions import Owner
 
 PACKAGES = (
     "drp",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from drp.store import Store
+from drp.store.completions import Store
 
 Origin = Literal["store", "git"]
 COMMITS = 200

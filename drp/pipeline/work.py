@@ -11,16 +11,16 @@ from typing import Any
 
 from drp.asking import Asking
 from drp.backends import Answer, Ask, Backend, connect
-from drp.ledger import Limit
 from drp.models import Completion, Model
+from drp.money.ledger import Limit
+from drp.money.prices import Price
+from drp.money.purse import Purse
 from drp.op import Dialogue
 from drp.pipeline.pace import Stopwatch
 from drp.pipeline.progress import Progress
-from drp.prices import Price
-from drp.purse import Purse
 from drp.records import Outcome, Record
-from drp.store import Owner, Store
-from drp.stored import Stored
+from drp.store.completions import Owner, Store
+from drp.store.stored import Stored
 
 WINDOW = 1024
 """The least number of records that are open or wait for their turn: one slow answer holds up no more than this."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from drp.errors import ConfigError, Problem, choices
 from drp.models import Endpoint, Model, Sampling
+from drp.money.prices import Price
 from drp.ops import fault
-from drp.prices import Price
 from drp.recipe.read import Document
 
 RANGES = {

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drp.errors import Problem, choices
-from drp.ledger import Limit
+from drp.money.ledger import Limit
+from drp.money.prices import DEFAULT_CURRENCY
 from drp.ops import fault
-from drp.prices import DEFAULT_CURRENCY
 from drp.recipe.read import Document
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from drp import ops
 from drp.errors import ConfigError, Problem, choices
-from drp.ledger import Limit
+from drp.money.ledger import Limit
 from drp.ops import Op, Option
 from drp.project import Project
 from drp.recipe.binding import check_params

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drp import wal
 from drp.errors import DataError
-from drp.store import FORMAT, Store, digest_of, fresh, hold, key_of, settle
+from drp.store import wal
+from drp.store.completions import FORMAT, Store, digest_of, fresh, hold, key_of, settle
 
 PROBES = 1_000_000
 """Rows looked for one by one in a gap of a table whose index cannot be read."""

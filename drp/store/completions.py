@@ -16,10 +16,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drp import wal
 from drp.errors import DataError
 from drp.fingerprint import of_value
 from drp.models import Completion, Model, Request
+from drp.store import wal
 
 FORMAT = 2
 """The version of the tables, in SQLite's `user_version`."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from drp.backends import Answer, Ask, Backend
 from drp.errors import BudgetReached
-from drp.ledger import Lease, Limit, Refusal
 from drp.models import Completion, Request
-from drp.prices import Price
-from drp.store import Owner, Store
+from drp.money.ledger import Lease, Limit, Refusal
+from drp.money.prices import Price
+from drp.store.completions import Owner, Store
 
 AHEAD = 32
 """Money is set aside for so many requests more than are asked, so that the ledger is not written to for each."""

@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from drp import wal
 from drp.errors import ConfigError
-from drp.store import Owner, Store
+from drp.store import wal
+from drp.store.completions import Owner, Store
 
 # -- what is there ---------------------------------------------------------------------------------------------------------
 

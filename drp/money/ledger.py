@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drp.processes import alive, born
-from drp.store import Owner, Store
+from drp.store.completions import Owner, Store
 
 LOST = "lost"
 """The process of a lease whose holder ended with requests in flight: they may have been paid for, so it counts as paid."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from drp.backends import Answer, Ask, Backend
 from drp.models import Completion, Request
-from drp.store import NOBODY, Owner, Store
+from drp.store.completions import NOBODY, Owner, Store
 
 BURST = 512
 """Stored answers handed out in one go, before the backend gets its turn."""

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from drp.address import is_loopback, variable_of, without_user
 from drp.errors import BackendError
-from drp.jobs import Job, durable
 from drp.models import Model
-from drp.wire import brief
+from drp.remote.address import is_loopback, variable_of, without_user
+from drp.remote.jobs import Job, durable
+from drp.remote.wire import brief
 
 if TYPE_CHECKING:
     import openai
