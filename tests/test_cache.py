@@ -127,6 +127,7 @@ def test_a_row_that_is_not_what_was_stored_is_named_and_a_repair_saves_the_other
     keys = fill(path, EDITS, *many(0, 20))
     store = Store(path)
     store.db.execute(harm)
+    store.db.execute("insert into leases (process, recipe, stage, amount) values ('lost', 'one', 'b', 2.5)")
     store.close()
     out = cache("check", code=1)
     assert f"completions {keys[6]}: " in out
@@ -135,6 +136,7 @@ def test_a_row_that_is_not_what_was_stored_is_named_and_a_repair_saves_the_other
     assert "completions: 19 saved, 1 lost" in out
     assert "uses: 19 saved, 1 lost" in out
     assert "payments: 20 saved, 0 lost" in out
+    assert "leases: 1 saved, 0 lost" in out, "money that may have been paid is not forgiven"
     assert has(path, *many(0, 20)) == [n != 6 for n in range(20)]
     assert path.with_name("completions.sqlite.broken-1").exists()
     assert cache("check").endswith("sound\n")

@@ -18,6 +18,7 @@ FLOORS = [
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},
+    {"planning", "running"},
     {"commands"},
     {"cli", "__main__"},
 ]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from drp.pipeline.graph import Node, Schedule
 from drp.pipeline.yamlfile import mapping
+from drp.running.graph import Node, Schedule
 from tests.projects import Project_, project
 
 SLOW = """\

@@ -16,8 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
-    from drp.pipeline.plan import plan
-    from drp.pipeline.telling import lines
+    from drp.planning.plan import plan
+    from drp.planning.telling import lines
 
     project = Project.here()
     os.chdir(project.root)

@@ -19,7 +19,7 @@ def run(given: argparse.Namespace) -> int:
     import os
 
     from drp.errors import ConfigError
-    from drp.pipeline import door, running
+    from drp.running import door, dvc
 
     if given.jobs < 1:
         raise ConfigError(f"-j {given.jobs}: at least one stage at a time")
@@ -32,14 +32,14 @@ def run(given: argparse.Namespace) -> int:
     os.chdir(project.root)
     try:
         if given.jobs == 1 and not forced and not given.dry:
-            return running.run(project, targets)
-        from drp.pipeline.graph import foretold, nodes
+            return dvc.run(project, targets)
+        from drp.running.graph import foretold, nodes
 
         plan = nodes(project.root, [*targets, *forced] or ["dvc.yaml"])
         if given.dry:
             print("\n".join(foretold(plan)))
             return 0
-        return running.side_by_side(project, plan, given.jobs, forced)
+        return dvc.side_by_side(project, plan, given.jobs, forced)
     finally:
         door.renew(project)
 

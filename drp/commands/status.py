@@ -17,8 +17,8 @@ def run(given: argparse.Namespace) -> None:
     import json
     import time
 
-    from drp.pipeline import status
-    from drp.pipeline.screen import Screen
+    from drp.running import status
+    from drp.running.screen import Screen
 
     project, screen = Project.here(), Screen()
     for name in given.names:

@@ -28,30 +28,6 @@ class Limit(NamedTuple):
     currency: str
 
 
-class Spending(NamedTuple):
-    """What a stage paid, over all its runs: answers that came from a backend, failed ones too.
-
-    `unpriced` are those that cost nothing, as where a model has no price.
-    """
-
-    recipe: str
-    stage: str
-    completions: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
-    unpriced: int
-
-
-def spending(store: Store) -> list[Spending]:
-    """Every stage that paid for anything, by recipe and stage."""
-    found = store.rows(
-        "select recipe, stages.stage, count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost), sum(cost = 0) "
-        "from payments join stages on stages.id = payments.stage group by stages.id order by 1, 2"
-    )
-    return [Spending(*row) for row in found]
-
-
 def spent(store: Store, recipe: str, stage: str | None = None) -> float:
     """What a recipe, or one stage of it in all its variants, has paid so far."""
     return _Account(store, recipe, stage).spent()

@@ -120,11 +120,11 @@ class _Table(NamedTuple):
 
 
 def _tables(db: sqlite3.Connection) -> list[_Table]:
-    """The tables of a sound store, but the leases: these are of running processes."""
+    """The tables of a sound store. The leases too: their holders have ended, and what these may owe must not be forgiven."""
     names = [name for (name,) in db.execute("select name from sqlite_master where type = 'table' order by rowid")]
     found = []
     for name in names:
-        if name == "leases" or name.startswith("sqlite_"):
+        if name.startswith("sqlite_"):
             continue
         columns = db.execute(f"select name, pk from pragma_table_info('{name}')").fetchall()
         key = tuple(column for column, place in sorted(columns, key=lambda c: c[1]) if place)

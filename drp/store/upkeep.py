@@ -59,10 +59,11 @@ def _models(store: Store) -> list[dict[str, Any]]:
 
 
 def _stages(store: Store) -> list[dict[str, Any]]:
-    names = ("recipe", "stage", "uses", "payments", "prompt_tokens", "completion_tokens", "cost")
+    names = ("recipe", "stage", "uses", "payments", "prompt_tokens", "completion_tokens", "cost", "unpriced")
     rows = store.rows(
         "select s.recipe, s.stage, (select count(*) from uses where stage = s.id), count(p.id), "
-        "coalesce(sum(p.prompt_tokens), 0), coalesce(sum(p.completion_tokens), 0), coalesce(sum(p.cost), 0.0) "
+        "coalesce(sum(p.prompt_tokens), 0), coalesce(sum(p.completion_tokens), 0), coalesce(sum(p.cost), 0.0), "
+        "coalesce(sum(p.cost = 0), 0) "
         "from stages s left join payments p on p.stage = s.id group by s.id order by s.recipe, s.stage"
     )
     return [dict(zip(names, row, strict=True)) for row in rows]

@@ -14,11 +14,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from drp.mortality import die_with_parent
-from drp.pipeline.screen import Screen
 from drp.project import Project
+from drp.running.screen import Screen
 
 if TYPE_CHECKING:
-    from drp.pipeline.graph import Node
+    from drp.running.graph import Node
 
 CODES = (64, 65, 69, 75, 77)
 """Exit codes of stages that say more than DVC's own."""
@@ -260,7 +260,7 @@ def side_by_side(project: Project, plan: Sequence["Node"], jobs: int, force: Seq
     Each is a `dvc --wait-for-lock repro -s` of its own: DVC holds its lock while it reads and writes `dvc.lock`, and lets go
     of it while a stage's command runs. A stage that fails stops what waits for it, and nothing else.
     """
-    from drp.pipeline.graph import Schedule
+    from drp.running.graph import Schedule
 
     running, schedule, ended = Running(project), Schedule(plan, force), []
     with running.catching():

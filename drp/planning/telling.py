@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from drp.pipeline import why
-from drp.pipeline.entries import ABSENT
-from drp.pipeline.guess import Guess
-from drp.pipeline.plan import Asking, Plan, Planned, seconds
+from drp.planning import why
+from drp.planning.entries import ABSENT
+from drp.planning.guess import Guess
+from drp.planning.plan import Asking, Plan, Planned, seconds
 
 LINES = 6
 """Changed lines of a prompt that are shown; all of them with `--full`."""

@@ -13,10 +13,10 @@ from drp.models import Completion, Endpoint, Model, Request
 from drp.op import Dialogue, Report, Talk
 from drp.pipeline import oplock
 from drp.pipeline.calling import Call, Rows
-from drp.pipeline.forecast import Fate, Forecast
-from drp.pipeline.locked import Made
-from drp.pipeline.why import Input, Upstream
 from drp.pipeline.work import WINDOW
+from drp.planning.forecast import Fate, Forecast
+from drp.planning.locked import Made
+from drp.planning.why import Input, Upstream
 from drp.project import Project
 from drp.recipe.binding import model as bind
 from drp.recipe.resolve import Ref, RoleUse, Stage

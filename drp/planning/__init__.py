@@ -1,0 +1,1 @@
+"""What would run, why, what it would ask and what that would take: found without running, writing or asking."""

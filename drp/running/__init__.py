@@ -1,0 +1,1 @@
+"""Running stages through DVC, several at once, and showing what they do."""
