@@ -1,6 +1,5 @@
 """Every error that drp raises on purpose: a place, a value, the choices and the cure, and an exit code."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -80,6 +79,8 @@ class RecipeError(DrpError):
 
 def choices(value: object, among: Iterable[str]) -> str:
     """The tail of a message: ` (a, b, c); did you mean 'b'?`."""
+    import difflib  # only who has something to say about an error pays for it
+
     names = sorted(map(str, among))
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     listed = f" ({', '.join(names)})" if names else " (there are none)"

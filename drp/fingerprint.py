@@ -15,8 +15,15 @@ SHORT = 16
 
 def of_value(value: Any) -> str:
     """The sha256 (hex) of a value's canonical JSON: equal values, equal hash, on any machine."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for equal values: sorted keys, no blanks, letters as they are; ValueError for NaN."""
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def of_file(path: Path) -> str:
@@ -44,7 +51,11 @@ def of_code(module: str, names: Iterable[str], within: Iterable[str] = ("drp",))
     Followed at the grain of top-level definitions; docstrings, comments, annotations and formatting do not count, so
     that none of their edits reruns a stage. What is reached through a computed name is not seen: declare a new VERSION.
     """
-    inside = frozenset(within)
+    return _of_code(module, tuple(names), frozenset(within))
+
+
+@functools.cache
+def _of_code(module: str, names: tuple[str, ...], inside: frozenset[str]) -> str:
     found: dict[tuple[str, str], str] = {}
     queue = [(module, name) for name in names]
     while queue:

@@ -1,10 +1,12 @@
 """Models: what a model is (its identity, tracked) and its endpoint (how it is reached, never tracked)."""
 
+import functools
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from drp.fingerprint import of_value
+from drp.fingerprint import canonical
 
 BackendName = Literal["openai", "batch", "transformers", "vllm", "rules"]
 Role = Literal["system", "user", "assistant"]
@@ -95,6 +97,12 @@ class Model:
         return Request(self, messages, schema, index, seed, whole)
 
 
+@functools.lru_cache(maxsize=64)
+def identity_text(model: Model) -> str:
+    """A model's identity as canonical JSON: written once for all its requests."""
+    return canonical(model.identity())
+
+
 @dataclass(frozen=True)
 class Request:
     """Everything that an answer depends on. `index` tells samples of one prompt apart; `seed` starts the row's random stream."""
@@ -110,17 +118,23 @@ class Request:
         """The request's content address: equal keys may share an answer. No recipe, stage, URL or time is in it."""
         return self._key
 
+    def asked(self) -> str:
+        """The request without its model, as canonical JSON (`drp.fingerprint.canonical`)."""
+        index, messages, schema, seed = self._parts
+        return f'{{"index":{index},"messages":{messages},"schema":{schema},"seed":{seed}}}'
+
+    @cached_property
+    def _parts(self) -> tuple[str, str, str, str]:
+        """Index, messages, schema and seed as canonical JSON: written once, for the key and for the store."""
+        messages = canonical([[m.role, m.content] for m in self.messages])
+        return canonical(self.index), messages, canonical(self.schema), canonical(self.seed)
+
     @cached_property
     def _key(self) -> str:
-        return of_value(
-            {
-                "model": self.model.identity(),
-                "messages": [[m.role, m.content] for m in self.messages],
-                "schema": self.schema,
-                "index": self.index,
-                "seed": self.seed,
-            }
-        )
+        index, messages, schema, seed = self._parts
+        model = identity_text(self.model)
+        text = f'{{"index":{index},"messages":{messages},"model":{model},"schema":{schema},"seed":{seed}}}'
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 Finish = Literal["stop", "length", "content_filter", "error"]

@@ -13,12 +13,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Do it."""
-    from drp.pipeline.compile import compile_all
+    from drp.pipeline.door import compile_recipes
 
     project = Project.here()
     if given.thaw:
         project.recipe(given.thaw)
-    stale = compile_all(project, check=given.check, thaw=given.thaw)
+    stale = compile_recipes(project, check=given.check, thaw=given.thaw)
     for path in stale:
         print(f"{'stale' if given.check else 'wrote'}: {path.relative_to(project.root)}")
     return 64 if stale and given.check else 0

@@ -19,7 +19,8 @@ def run(given: argparse.Namespace) -> int:
     import os
 
     from drp.errors import ConfigError
-    from drp.running import door, dvc
+    from drp.pipeline import door
+    from drp.running import dvc
 
     if given.jobs < 1:
         raise ConfigError(f"-j {given.jobs}: at least one stage at a time")

@@ -18,7 +18,7 @@ def run(given: argparse.Namespace) -> None:
     from drp.pipeline.stage import find
 
     project = Project.here()
-    stage = find(project, given.recipe, given.stage)
+    _, stage = find(project, given.recipe, given.stage)
     path = project.root / f"{stage.ref.report}.md"
     if not stage.op.reports:
         raise ConfigError(f"stage {given.stage!r} makes records, not a table: `drp head {stage.ref.data}.parquet` shows them")

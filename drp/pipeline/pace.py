@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from drp.fingerprint import canonical
 from drp.models import Model
-from drp.store.completions import Owner, Store, canonical
+from drp.store.completions import Owner, Store
 
 RECENT = 5
 """Runs that a guess goes by."""

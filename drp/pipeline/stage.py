@@ -14,7 +14,7 @@ from drp.errors import BackendError, ConfigError, DataError, StaleCompile, choic
 from drp.fingerprint import of_value
 from drp.mortality import die_with_parent
 from drp.op import Report
-from drp.pipeline import oplock, texts
+from drp.pipeline import door, oplock, texts
 from drp.pipeline.calling import Call, build_model
 from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
@@ -23,7 +23,7 @@ from drp.pipeline.work import StageWork, model_identity, write_json
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import price
-from drp.recipe.resolve import RoleUse, Stage, resolved_file
+from drp.recipe.resolve import Recipe, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
 from drp.store.completions import Owner
@@ -48,16 +48,17 @@ UNANSWERED = ("no-completion", "no-reply")
 """Reasons that say nothing of a record, only that its request failed."""
 
 
-def find(project: Project, recipe: str, slug: str) -> Stage:
-    """The stage as the recipe says it now; ConfigError with the choices where there is none."""
+def find(project: Project, recipe: str, slug: str) -> tuple[Recipe, Stage]:
+    """The recipe and its stage as they are written now; ConfigError with the choices where there is none."""
     project.recipe(recipe)
-    stages = resolve_all(project, [recipe])[recipe].stages
+    found = resolve_all(project, [recipe])[recipe]
+    stages = found.stages
     if slug not in stages or stages[slug].ref.recipe != recipe:
         own = [s for s, stage in stages.items() if stage.ref.recipe == recipe]
         if slug in stages:
             raise ConfigError(f"stage {slug!r} is recipe {stages[slug].ref.recipe!r}'s, which {recipe!r} extends")
         raise ConfigError(f"recipe {recipe!r} has no stage {slug!r}{choices(slug, own)}")
-    return stages[slug]
+    return found, stages[slug]
 
 
 def run(project: Project, recipe: str, slug: str) -> None:
@@ -67,12 +68,13 @@ def run(project: Project, recipe: str, slug: str) -> None:
     os.chdir(project.root)
     running = Progress(project.scratch / "progress", recipe, slug)
     with only_copy(project.scratch / "locks", f"{recipe}.{slug}"), running as progress:
-        stage = find(project, recipe, slug)
-        _compiled(project, stage)
+        found, stage = find(project, recipe, slug)
+        if not door.fresh(project, locks=False):
+            _compiled(project, found, stage)
         Run(project, stage).run(progress)
 
 
-def _compiled(project: Project, stage: Stage) -> None:
+def _compiled(project: Project, recipe: Recipe, stage: Stage) -> None:
     """StaleCompile where dvc.yaml's stage is not what the recipe compiles to now (a structural edit or `-S`)."""
     path = project.root / "recipes" / stage.ref.recipe / "dvc.yaml"
     known = mapping(path)
@@ -84,7 +86,7 @@ def _compiled(project: Project, stage: Stage) -> None:
         )
     generated = project.root / resolved_file(stage.ref.recipe)
     there = mapping(generated)
-    if there != resolved(resolve_all(project, [stage.ref.recipe])[stage.ref.recipe]):
+    if there != resolved(recipe):
         raise StaleCompile(
             f"{generated.relative_to(project.root)} is not what the recipe says now; run `drp compile`, then again"
         )
@@ -129,7 +131,7 @@ class Run:
     def run(self, progress: Progress) -> None:
         """Work and publish; nothing is left behind when anything goes wrong."""
         params = mapping(self.project.params)
-        fingerprint = oplock.current(self.project, self.stage.op.name)
+        fingerprint = oplock.read(self.project)[self.stage.op.name].fingerprint  # it is current: see `run`
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
         identity = of_value([self.inputs.hashes, self.inputs.values, fingerprint])
@@ -149,7 +151,7 @@ class Run:
                 self._write(result, progress)
                 work.close()
                 self._manifest(params, fingerprint, work)
-            self.inputs.hold(self._values(find(self.project, self.ref.recipe, self.ref.slug)))
+            self.inputs.hold(self._values(find(self.project, self.ref.recipe, self.ref.slug)[1]))
             self._publish()
             shutil.rmtree(resume, ignore_errors=True)
         finally:

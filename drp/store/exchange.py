@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, get_args
 
 from drp.errors import DataError
+from drp.fingerprint import canonical
 from drp.models import Completion, Finish
 from drp.records import ROWS, Writer, read, schema_at, schema_of
-from drp.store.completions import Owner, Store, canonical, digest_of, key_of
+from drp.store.completions import Owner, Store, digest_of, key_of
 
 
 class Row(TypedDict):

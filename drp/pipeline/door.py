@@ -17,24 +17,46 @@ Stamp = tuple[int, int] | None
 
 
 def check(project: Project) -> None:
-    """StaleCompile where `drp compile` would write anything; RecipeError where a recipe is faulty.
-
-    It takes a second, so a good result is kept in `.dvc/tmp/drp/compiled.json` with the stamp of every file that was opened
-    for it, and of all of drp's code; the next check looks at the stamps.
-    """
-    if _fresh(project):
+    """StaleCompile where `drp compile` would write anything; RecipeError where a recipe is faulty."""
+    if fresh(project):
         return
+    if stale := compile_recipes(project, check=True):
+        names = ", ".join(p.relative_to(project.root).as_posix() for p in stale)
+        raise StaleCompile(f"stale: {names}; run `drp compile`, then again")
+
+
+def compile_recipes(project: Project, *, check: bool = False, thaw: str | None = None) -> list[Path]:
+    """`drp.pipeline.compile.compile_all`, and its result remembered where all is compiled as it should be.
+
+    It takes a second, so `.dvc/tmp/drp/compiled.json` keeps the stamp of every file that was opened for it, and of all of
+    drp's code; the next check, and every stage that starts, looks at the stamps.
+    """
     from drp.pipeline.compile import compile_all
 
     stamps = {path: _stamp(path) for path in _code()}
     path = sys.path[:]
     with _opened(project.root, stamps):
-        stale = compile_all(project, check=True)
+        stale = compile_all(project, check=check, thaw=thaw)
     sys.path[:] = path  # the project's own modules are for its ops
-    if stale:
-        names = ", ".join(p.relative_to(project.root).as_posix() for p in stale)
-        raise StaleCompile(f"stale: {names}; run `drp compile`, then again")
-    _keep(project, {"listing": _listing(project), "files": stamps})
+    if thaw or (stale and check):
+        (project.scratch / "compiled.json").unlink(missing_ok=True)
+    else:
+        written = {str(path): _stamp(str(path)) for path in stale}
+        _keep(project, {"listing": _listing(project), "files": {**stamps, **written}})
+    return stale
+
+
+def fresh(project: Project, *, locks: bool = True) -> bool:
+    """Whether all is known to be compiled; without `locks`, whatever DVC has written into its lock files since."""
+    known = _known(project)
+    files: dict[str, Any] = known.get("files", {})
+    if not files or known.get("listing") != _listing(project) or not files.keys() >= set(_code()):
+        return False
+    return all(
+        _stamp(path) == (tuple(stamp) if stamp else None)
+        for path, stamp in files.items()
+        if locks or not path.endswith("dvc.lock")
+    )
 
 
 def renew(project: Project) -> None:
@@ -43,14 +65,6 @@ def renew(project: Project) -> None:
     if known:
         locks = {str(path): _stamp(str(path)) for path in project.root.glob("recipes/*/dvc.lock")}
         _keep(project, {**known, "files": {**known["files"], **locks}})
-
-
-def _fresh(project: Project) -> bool:
-    known = _known(project)
-    files: dict[str, Any] = known.get("files", {})
-    if not files or known.get("listing") != _listing(project) or not files.keys() >= set(_code()):
-        return False
-    return all(_stamp(path) == (tuple(stamp) if stamp else None) for path, stamp in files.items())
 
 
 def _known(project: Project) -> dict[str, Any]:
