@@ -2,7 +2,7 @@
 
     python -m benchmarks [--quick] [--peers]
 
-About 20 minutes on 2 cores (`--quick`: 4); `--peers` adds the other frameworks, in their own virtual environments.
+About 15 minutes on 2 cores (`--quick`: 4); `--peers` adds the other frameworks, in their own virtual environments.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from benchmarks import engine, idle, kills, memory, segmentation_tokens, staleness
-from benchmarks.table import machine, markdown
+from benchmarks.table import show
 
 
 def main() -> None:
@@ -20,7 +20,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer runs")
     parser.add_argument("--peers", action="store_true", help="the other frameworks too (installs them)")
     given = parser.parse_args()
-    print(machine())
     quick: bool = given.quick
     found = itertools.chain(
         engine.rows((2000,), 3) if quick else engine.rows(),
@@ -30,7 +29,7 @@ def main() -> None:
         memory.rows((20_000,)) if quick else memory.rows(),
         segmentation_tokens.rows(),
     )
-    print(markdown(found))
+    show(found)
     if given.peers:
         subprocess.run([sys.executable, "-m", "benchmarks.peers"], check=False)
 

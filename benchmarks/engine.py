@@ -8,9 +8,11 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks.loopback import serving
+from benchmarks.kills import reset
+from benchmarks.loopback import Stats, answer, serving
 from benchmarks.scratch import ROOT, scratch, timed
-from benchmarks.table import Row, machine, markdown, spread
+from benchmarks.table import Row, show, spread
+from drp.records import read
 
 RECIPE = """\
 stages:
@@ -29,8 +31,13 @@ def measure(size: int, runs: int) -> Iterator[Row]:
         for run in range(runs):
             for way in ("journal", "sqlite"):
                 bare = (sys.executable, str(ROOT / "benchmarks/bare.py"), server.url, str(size), f"{run}.{way}", way)
+                reset(server.url)
                 took[way].append(timed(made, *bare).seconds)
+                assert server.stats() == Stats(size, 0, size, server.stats().most_in_flight)
+            reset(server.url)
             took["drp"].append(timed(made, "drp", "stage", "one", "answers", DRP_CACHE=str(made.root / f"cache-{run}")).seconds)
+            assert server.stats() == Stats(size, 0, size, server.stats().most_in_flight)
+            assert all(r["reply"] == answer(r["text"].strip()) for r in read(made.root / "data/one/answers.parquet"))
     rate = lambda seconds: f"{size / statistics.median(seconds):.0f}/s"
     quickest = min(("journal", "sqlite"), key=lambda way: statistics.median(took[way]))
     ratio = statistics.median(took[quickest]) / statistics.median(took["drp"])
@@ -54,4 +61,4 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, nargs="+", default=[2000, 20000])
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
-    print(machine(), markdown(rows(given.rows, given.runs)), sep="\n\n")
+    show(rows(given.rows, given.runs))

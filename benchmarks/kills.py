@@ -2,8 +2,8 @@
 
     python -m benchmarks.kills [--times 100] [--rows 600]
 
-Each time: a fresh store, `drp stage` with default settings, its whole process group killed after a random share of the time that
-an uninterrupted run takes, then the same command to its end. Asked again = requests that the server saw, less the rows.
+Each time: a fresh store, `drp stage` with default settings, its whole process group killed when the server has seen a random
+number of its requests, then the same command to its end. Asked again = requests that the server saw, less the rows.
 """
 
 import argparse
@@ -18,9 +18,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.loopback import serving
+from benchmarks.loopback import Served, serving
 from benchmarks.scratch import scratch, timed
-from benchmarks.table import Row, machine, markdown
+from benchmarks.table import Row, show
 from tests.projects import Project_
 
 RECIPE = """\
@@ -37,7 +37,7 @@ def rows(times: int = 100, size: int = 600, seed: int = 0) -> Iterator[Row]:
     draw = random.Random(seed)
     with serving(0.02) as server, scratch(RECIPE.format(size=size), server.url) as made:
         timed(made, "drp", "stage", "one", "questions")
-        whole = timed(made, *STAGE, DRP_CACHE=str(made.root / "whole")).seconds
+        timed(made, *STAGE, DRP_CACHE=str(made.root / "whole"))
         wanted = digest(made)
         again: list[int] = []
         killed = different = 0
@@ -45,7 +45,7 @@ def rows(times: int = 100, size: int = 600, seed: int = 0) -> Iterator[Row]:
             reset(server.url)
             (made.root / "data/one/answers.parquet").unlink(missing_ok=True)
             cache = str(made.root / f"cache-{time_}")
-            killed += kill(made, cache, draw.uniform(0.1, 1.0) * whole)
+            killed += kill(made, server, cache, draw.randrange(1, size))
             timed(made, *STAGE, DRP_CACHE=cache)
             again.append(server.stats().requests - size)
             different += digest(made) != wanted
@@ -58,13 +58,14 @@ def rows(times: int = 100, size: int = 600, seed: int = 0) -> Iterator[Row]:
     )
 
 
-def kill(made: Project_, cache: str, after: float) -> bool:
-    """Start the stage, kill its group after so many seconds; whether it was still running."""
+def kill(made: Project_, server: Served, cache: str, after: int) -> bool:
+    """Start the stage, kill its group when it has sent so many requests; whether it was still running."""
     process = subprocess.Popen(
         STAGE, cwd=made.root, env={**made.env(), "DRP_CACHE": cache}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(after)
+    while server.stats().requests < after and process.poll() is None:
+        time.sleep(0.001)
     running = process.poll() is None
     if running:
         os.killpg(process.pid, signal.SIGKILL)
@@ -88,4 +89,4 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--rows", type=int, default=600)
     given = parser.parse_args()
-    print(machine(), markdown(rows(given.times, given.rows)), sep="\n\n")
+    show(rows(given.times, given.rows))

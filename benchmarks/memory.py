@@ -12,7 +12,7 @@ from contextlib import nullcontext
 
 from benchmarks.loopback import serving
 from benchmarks.scratch import scratch, timed
-from benchmarks.table import Row, machine, markdown
+from benchmarks.table import Row, show
 
 RECIPE = """\
 stages:
@@ -66,4 +66,4 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--http", action="store_true")
     given = parser.parse_args()
-    print(machine(), markdown(rows(given.rows, given.http)), sep="\n\n")
+    show(rows(given.rows, given.http))

@@ -1,9 +1,8 @@
 """Throw-away projects for benchmarks: rows, a stage that asks once or twice a row, a loopback server as their model."""
 
-import os
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,16 +81,29 @@ def scratch(recipe: str, url: str = "http://127.0.0.1:9/v1", dvc: bool = False) 
         yield made
 
 
+LAUNCH = """
+import json, os, sys, time
+began = time.perf_counter()
+pid = os.fork()
+if not pid:
+    os.execvp(sys.argv[2], sys.argv[2:])
+_, status, used = os.wait4(pid, 0)
+took = [time.perf_counter() - began, used.ru_maxrss / 1024]
+with open(sys.argv[1], "w") as file:
+    json.dump(took, file)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A small process between: a child's peak begins at what its parent held when it forked."""
+
+
 def timed(made: Project_, *command: str, **environment: str) -> Timed:
     """Run a command in the project, and measure it; its output is shown where it fails."""
-    env = {**made.env(), **environment}
-    began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=made.root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} exited {process.returncode}:\n{said}")
-    return Timed(seconds, used.ru_maxrss / 1024)
+    out = made.root.parent / "took.json"
+    launch = (sys.executable, "-S", "-c", LAUNCH, str(out), *command)
+    done = subprocess.run(
+        launch, cwd=made.root, env={**made.env(), **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}")
+    return Timed(*json.loads(out.read_text()))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.r1_traces import PROJECT, TEACHER, TRACES, Work, read
-from benchmarks.table import Row, markdown
+from benchmarks.table import Row, show
 from drp.asking import Asking
 from drp.backends import connect
 from drp.models import Completion, Endpoint, Model, Request, Sampling
@@ -90,4 +90,4 @@ def verbatim(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(rows(Path(sys.argv[1]) if len(sys.argv) > 1 else TRACES)))
+    show(rows(Path(sys.argv[1]) if len(sys.argv) > 1 else TRACES))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.kills import reset
 from benchmarks.loopback import Served, answer, serving
 from benchmarks.scratch import scratch
-from benchmarks.table import Row, machine, markdown
+from benchmarks.table import Row, show
 from drp.prompts import Prompt
 from drp.records import read
 from tests.projects import Project_
@@ -163,4 +163,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100)
     given = parser.parse_args()
-    print(machine(), markdown(rows(given.rows)), sep="\n\n")
+    show(rows(given.rows))

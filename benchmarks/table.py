@@ -30,9 +30,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}, load {load}"
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = ["| what | measured | beside | goal | met |", "|---|---|---|---|---|"]
-    marks = {True: "yes", False: "**no**", None: ""}
-    lines += [f"| {r.what} | {r.measured} | {r.beside} | {r.goal} | {marks[r.met]} |" for r in rows]
-    return "\n".join(lines)
+MARKS = {True: "yes", False: "**no**", None: ""}
+
+
+def show(rows: Iterable[Row]) -> None:
+    """Print the machine, and the rows as a Markdown table, each as it comes."""
+    print(machine(), "", "| what | measured | beside | goal | met |", "|---|---|---|---|---|", sep="\n", flush=True)
+    for row in rows:
+        print(f"| {row.what} | {row.measured} | {row.beside} | {row.goal} | {MARKS[row.met]} |", flush=True)

@@ -1,5 +1,6 @@
 """The batch backend against a loopback server that behaves like the Batch API: jobs, kills, two processes, every failure."""
 
+import gc
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from drp.backends import Answer, Ask
 from drp.backends.batch import Batch, connect
 from drp.errors import BackendError, ConfigError, DataError
 from drp.models import Completion, Endpoint, Message, Model, Request, Sampling
+from drp.remote.jobs import Lines
 from tests.batch_server import BatchServer, Fault, Line, Rules, bad, good, result
 
 SCHEMA = {"title": "n", "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -515,6 +518,43 @@ def test_a_quota_that_ends_in_the_middle_ends_the_run_after_its_answers(tmp_path
             gather(connect(asked, tmp_path).complete(Ask(i, r) for i, r in enumerate(requests(asked, *"abcd"))), kept)
         assert len(kept) == 2
         assert texts(ask(server.url, tmp_path, "c", "d")) == ["C", "D"], "once there is money again"
+
+
+def test_a_line_refused_for_want_of_money_ends_the_run_and_is_sent_again_later(tmp_path: Path) -> None:
+    def behave(line: Line, number: int) -> Line:
+        return bad(line, 402, "Insufficient Balance") if prompt(line) == "b" and number == 0 else good(line)
+
+    with BatchServer(behave) as server:
+        with pytest.raises(BackendError, match="402: Insufficient Balance; the account has no money left"):
+            ask(server.url, tmp_path, "a", "b")
+        assert texts(ask(server.url, tmp_path, "b")) == ["B"]
+
+
+def test_the_lines_of_a_job_are_let_go_of_once_all_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: weakref.WeakSet[Lines] = weakref.WeakSet()
+
+    class Watched(Lines):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            read.add(self)
+
+    monkeypatch.setattr("drp.backends.batch.Lines", Watched)
+    left: list[int] = []
+    with BatchServer(rules=Rules(expires=lambda number: 6 if number == 0 else None)) as server:
+        backend = connect(model(server.url), tmp_path)
+        held: list[Answer] = []
+
+        def asks() -> Iterator[Ask | None]:
+            yield from (Ask(i, request) for i, request in enumerate(requests(backend.model, *map(str, range(10)))))
+            while len(held) < 10:
+                left[:] = [len(read)]
+                yield None
+            gc.collect()
+            left.append(len(read))
+
+        gather(backend.complete(asks()), held)
+        assert server.sizes() == [10, 4]
+    assert (left[-1], len(held)) == (0, 10)
 
 
 def test_a_batch_whose_requests_are_all_refused_ends_the_run(tmp_path: Path) -> None:

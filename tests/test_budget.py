@@ -87,6 +87,13 @@ def test_stored_answers_are_served_though_the_budget_is_used_up(tmp_path: Path) 
         assert "one:b" in made.repro()
         assert len(biller.bills) == SIZE
 
+        made.edit("recipes/one/recipe.yaml", "budget: 0", "budget: 100")
+        made.edit("prompts/say.j2", "Say", "Tell")
+        made.repro()
+        assert len(biller.bills) == 2 * SIZE
+        assert query(made, "select count(*) from completions") == [(2 * SIZE,)]
+        assert query(made, "select count(*) from uses") == [(SIZE,)], "what the last run was not answered with is unused"
+
 
 def _until(biller: Biller, number: int, process: "subprocess.Popen[str]") -> None:
     for _ in range(600):
@@ -109,6 +116,8 @@ def test_the_bill_stays_within_the_budget_over_a_kill_and_a_resume(tmp_path: Pat
         biller.hang = lambda number: 0.0
         lost = biller.bill - paid(made)
         assert lost > 0
+        unused = "select count(*) from completions where id not in (select completion from uses)"
+        assert query(made, unused) == [(0,)], "a paid answer is in use, though its run was killed"
         out = made.run("drp", "stage", "one", "b", code=77)
         assert "was in flight when runs were ended and counts as paid" in out
         assert biller.bill <= 2.5

@@ -12,7 +12,7 @@ import pytest
 from drp.backends import Answer, Ask
 from drp.errors import BudgetReached
 from drp.models import Completion, Endpoint, Message, Model, Request, Sampling
-from drp.money.ledger import LOST, Lease, Limit, lost, spent
+from drp.money.ledger import LOST, Lease, Limit, lost, settle, spent
 from drp.money.prices import Price
 from drp.money.purse import ENOUGH, Bound, Purse
 from drp.store.completions import Owner, Store
@@ -85,7 +85,16 @@ def test_what_is_in_flight_when_a_run_ends_counts_as_paid_but_for_a_batch_that_i
     lease.end(2.5)
     assert (lost(store, "one"), lost(store, "one", "b"), lost(store, "one", "c")) == (2.5, 2.5, 0.0)
     assert Lease(store, OWNER, [PART]).hold(0.0, 2.0) is not None
-    assert Lease(store, OWNER, [PART], resumes=True).hold(0.0, 2.0) is None
+    resumed = Lease(store, OWNER, [PART, WHOLE], resumes=True)
+    assert (lost(store, "one"), held(store)) == (0.0, [("b", 2.5)])
+    assert Lease(store, OTHER, [WHOLE]).hold(0.0, 8.0) is not None, "it is nobody else's meanwhile"
+    assert resumed.hold(0.0, 2.0) is None
+    assert held(store) == [("b", 2.5)], "what was in flight covers what is asked anew"
+    resumed.landed(1.0)
+    resumed.end(0.0)
+    assert lost(store, "one") == 1.5, "what has not come yet"
+    settle(store, OWNER)
+    assert lost(store, "one") == 0.0
 
 
 def test_a_dead_process_holds_no_lease_even_where_its_pid_is_given_again(store: Store) -> None:
@@ -167,7 +176,7 @@ def test_a_purse_waits_for_what_another_process_holds(store: Store) -> None:
 
 
 def test_the_bound_of_a_prompt_is_its_bytes_until_enough_answers_are_seen() -> None:
-    bound, request = Bound(), ask("é" * 100)
+    bound, request = Bound(), ask("e" * 200)
     assert bound.prompt(request) >= 200
     for _ in range(ENOUGH):
         bound.seen(request, Completion("x", "stop", 50, 10))
@@ -176,3 +185,38 @@ def test_the_bound_of_a_prompt_is_its_bytes_until_enough_answers_are_seen() -> N
     bound.seen(request, Completion("x", "stop", 5000, 300))
     assert bound.prompt(request) > 5000
     assert bound.completion(request) == 300, "a server that does not keep to max_tokens"
+
+
+def test_what_english_prompts_teach_is_not_held_of_chinese_ones() -> None:
+    bound = Bound()
+    for _ in range(2 * ENOUGH):
+        bound.seen(ask("word " * 100), Completion("x", "stop", 110, 10))
+    assert bound.prompt(ask("word " * 100)) < 250
+    assert bound.prompt(ask("龘" * 100)) >= 300
+    for _ in range(2 * ENOUGH):
+        bound.seen(ask("龘" * 100), Completion("x", "stop", 100, 10))
+    assert bound.prompt(ask("word " * 100)) < 250, "nor the other way round"
+
+
+def test_an_answer_without_usage_costs_what_was_set_aside_for_it_and_that_is_said_once(store: Store) -> None:
+    said: list[str] = []
+    made = Purse(Answers(lambda request: Completion("x", "stop")), PRICE, store, OWNER, [PART], say=said.append)
+    with pytest.raises(BudgetReached):
+        list(Stored(made, store, OWNER, made.cost).complete(Ask(n, ask(str(n))) for n in range(100)))
+    assert spent(store, "one") == 4.0
+    assert len(said) == 1
+    assert "reports no usage" in said[0]
+    assert made.cost(ask("a"), Completion("", "error", error="400")) == 0.0
+
+
+def test_a_burst_that_was_kept_is_paid_and_not_lost_where_nobody_comes_back(store: Store) -> None:
+    class Three:
+        def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
+            hand = [ask for _, ask in zip(range(3), asks, strict=False) if ask]
+            yield [Answer(a.ticket, Completion("x", "stop", 0, 25)) for a in hand[:2]]
+
+    stream = purse(store, Three(), PART).complete(Ask(n, ask(str(n))) for n in range(9))
+    assert len(next(b for b in stream if b)) == 2
+    stream.close()  # type: ignore[attr-defined]
+    assert spent(store, "one") == 0.5
+    assert lost(store, "one") == 1.0, "the third"

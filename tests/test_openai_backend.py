@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from drp.backends import Ask, connect
 from drp.errors import BackendError, ConfigError
 from drp.models import Completion, Endpoint, Message, Model, Request, Sampling
-from drp.remote.wire import Garbled, read
+from drp.remote.wire import Garbled, Manner, read
 from tests.servers import ChatServer, Reply, refused, said
 
 SCHEMA = {"title": "Edits of a trace", "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -409,6 +409,84 @@ def test_many_refusals_among_good_answers_do_not_stop_a_run() -> None:
     with ChatServer(lambda n, body: echo(n, body) if n == 0 else refused(400, "no")) as server:
         found = ask(model(server.url, concurrency=1), *map(str, range(60)))
     assert [c.finish for c in found].count("error") == 59
+
+
+def test_too_long_prompts_before_one_failure_of_the_server_do_not_stop_a_run() -> None:
+    def behave(number: int, body: dict[str, Any]) -> Reply:
+        return echo(number, body) if number == 0 else refused(500 if number == 26 else 400, "no")
+
+    with ChatServer(behave) as server:
+        found = ask(model(server.url, concurrency=1, attempts=1), *map(str, range(40)))
+    assert [c.finish for c in found].count("error") == 39
+
+
+def test_a_run_nearly_all_of_whose_last_requests_were_refused_stops_with_their_reasons() -> None:
+    with ChatServer(lambda n, body: echo(n, body) if n < 30 else refused(404, "model withdrawn")) as server:
+        words = r"181 of the last 200 requests were refused \(181× 404: model withdrawn\), so no more"
+        with pytest.raises(BackendError, match=words):
+            ask(model(server.url, concurrency=1), *map(str, range(500)))
+        assert len(server.bodies) == 211
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (402, "Insufficient Balance"),
+        (400, "x" * 400 + " billing_hard_limit_reached"),
+        (429, "insufficient_quota"),
+        (400, "Your credit balance is too low"),
+    ],
+)
+def test_an_account_without_money_ends_the_run_at_once(status: int, words: str) -> None:
+    with ChatServer(lambda n, body: echo(n, body) if n < 3 else refused(status, words)) as server:
+        with pytest.raises(BackendError, match=rf"{status}: .*the account has no money left: add credit"):
+            ask(model(server.url, concurrency=1), *"abcdef")
+        assert len(server.bodies) == 4
+
+
+def test_a_403_after_an_answer_is_one_records_refusal() -> None:
+    with ChatServer(lambda n, body: refused(403, "flagged") if n == 1 else echo(n, body)) as server:
+        found = ask(model(server.url, concurrency=1), "a", "b", "c")
+    assert [c.finish for c in found] == ["stop", "error", "stop"]
+    assert found[1].error == "403: flagged"
+
+
+@pytest.mark.parametrize(
+    ("words", "learned"),
+    [
+        ("Unknown parameter: response_format", True),
+        ("Structured outputs are not supported by this model", True),
+        ("guided decoding is not available", True),
+        ("the prompt about English grammar and structured data is too long", False),
+    ],
+)
+def test_only_a_refusal_of_schemas_switches_to_tagged_json(words: str, learned: bool) -> None:
+    manner = Manner()
+    assert manner.learn(words, {"response_format": {}}) is learned
+    assert manner.tagged is learned
+
+
+@pytest.mark.parametrize(
+    "url", ["htps://user:hunter2@host", "user:hunter2@host", "http://user:hunter2/x@host:1", "http://user:hunter2@[x"]
+)
+def test_a_wrong_base_url_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="is not an http") as raised:
+        connect(model(url))
+    assert "hunter2" not in str(raised.value)
+
+
+def test_no_password_of_the_url_is_shown_in_a_servers_words_and_no_redirect_is_too_odd() -> None:
+    packed = base64.b64encode(b"me:hunt@r2").decode()
+    with (
+        ChatServer(lambda n, body: refused(401, f"who is hunt@r2, hunt%40r2, {packed}?")) as server,
+        pytest.raises(BackendError, match=r"who is \*\*\*, \*\*\*, \*\*\*\?"),
+    ):
+        ask(model(server.url.replace("//", "//me:hunt%40r2@")), "a")
+    with (
+        ChatServer(lambda n, body: Reply(b"", 308, {"Location": "http://me:pw@[x"})) as server,
+        pytest.raises(BackendError, match=r"sends elsewhere \(http://\[x\)"),
+    ):
+        ask(model(server.url), "a")
 
 
 def test_a_schema_goes_as_response_format_under_its_title() -> None:

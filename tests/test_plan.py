@@ -1,6 +1,7 @@
 """The plan against what then happens: real DVC, a loopback server that counts, edits of every kind."""
 
 import json
+import os
 import signal
 import threading
 import time
@@ -11,6 +12,12 @@ from typing import Any
 
 import pytest
 
+from drp.backends import Answer, Ask
+from drp.models import Completion, Endpoint, Message, Model, Sampling
+from drp.pipeline import texts, yamlfile
+from drp.pipeline.pace import Stopwatch
+from drp.planning.peek import peek
+from drp.store.completions import Owner, Store
 from tests.projects import Project_, project, stop
 
 RECIPE = """\
@@ -322,6 +329,9 @@ def test_money_tokens_and_time_go_by_what_was_seen_and_a_budget_that_is_too_smal
     [budget] = told.plain["budgets"]
     assert (budget["amount"], budget["spent"], budget["new"], budget["exceeded"]) == (260, 240, model["new"]["cost"], True)
     assert "would exceed the budget" in made.run("drp", "plan")
+    assert budget["left"] == 20
+    assert budget["worst"] > 100, "max_tokens, and the prompt's bytes"
+    assert "what is left is less than a request may cost" in made.run("drp", "plan")
 
 
 def test_a_recipe_is_planned_with_what_it_is_made_from_and_nothing_else(tmp_path: Path, server: Counting) -> None:
@@ -377,3 +387,165 @@ def test_what_was_judged_is_known_and_what_would_be_judged_is_not_waited_for(tmp
     made.edit("prompts/_how.j2", "loudly", "softly")
     assert Told(made).asked("one:c") == (0, 5, 0), "every one of them may be another"
     _carry_out(made, server)
+
+
+PARSE = '''
+    """Take the numbers out of a reply."""
+    import json
+    from collections.abc import Iterable, Iterator
+    from typing import Annotated
+    from drp.op import Kept, Model, Outcome, Prompt, Record, Supplies, Talk, Work
+
+    VERSION = 1
+    NEEDS = ("text",)
+
+    def parse(records: Iterable[Record], work: Work, *, model: Model, prompt: Annotated[Prompt, Supplies("said")]) -> Iterator[Outcome]:
+        def talk(record: Record) -> Talk:
+            [done] = yield [model.request(prompt.render(said=record["text"]))]
+            return Kept({**record, "text": json.loads(done.text)[0]["x"]})
+        return work.ask(model, records, talk)
+    '''
+
+
+def test_an_op_that_fails_on_what_is_not_known_does_not_end_the_plan(tmp_path: Path, server: Counting) -> None:
+    made = _project(tmp_path, server, recipe=RECIPE.replace("op: shout, from: c, times: 1", "op: parse, from: c, model: m, prompt: again"))
+    made.write("ops/parse.py", PARSE)
+    told = Told(made)
+    assert told.asked("one:b") == (4, 4, 0)
+    made.edit("recipes/one/recipe.yaml", "op: echo, from: b", "op: parse, from: v")
+    made.edit("recipes/one/recipe.yaml", "  c:", "  v: {op: reshape, from: b}\n  c:")
+    made.write("ops/reshape.py", """
+        'Name a column.'
+        from collections.abc import Iterable, Iterator
+        from typing import TypedDict
+        from drp.op import Kept, Outcome, Record, Work
+
+        VERSION = 1
+
+        class Adds(TypedDict):
+            text: str
+
+        def reshape(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+            for record in records:
+                yield Kept({**record, "text": record["response"]})
+        """)
+    made.run("drp", "compile")
+    made.run("dvc", "repro", "recipes/one/dvc.yaml:b")
+    (made.root / "data/one/v.parquet").write_bytes((made.root / "data/one/b.parquet").read_bytes())
+    told = Told(made)
+    assert "lacks 'text'" in told.stages["one:c"]["completions"]["note"]
+    (made.root / "data/one/v.parquet").unlink()
+    made.run("dvc", "repro", "recipes/one/dvc.yaml:v")
+    told = Told(made)
+    assert told.asked("one:c") == (4, 4, 0), "json.loads on no answer at all: four are asked, what comes after is unknown"
+
+
+def test_a_store_that_is_used_while_it_is_looked_at_is_looked_at_again(tmp_path: Path) -> None:
+    path = tmp_path / "drp" / "completions.sqlite"
+    model = Model("m", "some-model", Sampling(), Endpoint("rules"))
+    requests = [model.request((Message("user", f"{k}" * 5000),)) for k in range(40)]
+    store = Store(path)
+    store.keep([(requests[0], Completion("0", "stop"))])
+    store.close()
+    before = sorted(path.parent.iterdir())
+    seen = peek(path)
+    assert seen is not None
+    found = seen.get(requests[0])
+    assert found is not None
+    assert found.text == "0"
+    assert seen.get(requests[39]) is None
+    assert sorted(path.parent.iterdir()) == before
+    store = Store(path)
+    store.keep([(request, Completion("1", "stop")) for request in requests[1:]])
+    store.close()  # the log is written back, and gone
+    assert all(seen.get(request) for request in requests), "a whole stage ran meanwhile"
+    store = Store(path)
+    more = model.request((Message("user", "more"),))
+    store.keep([(more, Completion("2", "stop"))])
+    assert seen.get(more), "one runs"
+    seen.close()
+    store.close()
+
+
+def test_without_git_a_prompt_has_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert texts.find(None, tmp_path, "prompts/say.j2", "0" * 32) is None
+
+
+def test_a_lock_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    whole = "schema: '2.0'\nstages:\n  a: {cmd: x}\n  b: {cmd: y}\n"
+    lock.write_text(whole[:30])  # YAML too
+    writer = threading.Timer(0.03, lock.write_text, [whole])
+    writer.start()
+    assert set(yamlfile.locked(lock)["stages"]) == {"a", "b"}
+    writer.join()
+    lock.write_text("<<<<<<< HEAD\na: [")
+    with pytest.raises(yamlfile.ConfigError, match="git checkout"):
+        yamlfile.mapping(lock)
+
+
+def test_the_clock_runs_while_requests_are_out_and_not_while_the_store_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    model, owner = Model("m", "some-model", Sampling(), Endpoint("rules")), Owner("one", "b")
+    store = Store(tmp_path / "drp" / "completions.sqlite")
+    requests = [model.request((Message("user", str(k)),)) for k in range(4)]
+
+    class Slow:
+        def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
+            for ask in asks:
+                now[0] += 2.0
+                yield [Answer(ask.ticket, Completion("x", "stop"))] if ask else []
+
+    def asks() -> Iterator[Ask]:
+        for k, request in enumerate(requests):
+            now[0] += 1000.0  # stored answers, a model that loads
+            yield Ask(k, request)
+
+    watch = Stopwatch(store, owner, model)
+    for [answer] in watch.through(Slow(), asks()):
+        store.keep([(requests[answer.ticket], answer.completion)], owner)
+    now[0] += 1000.0
+    watch.stop()
+    assert store.rows("select asked, seconds from runs") == [(4, 8.0)]
+    store.close()
+
+
+HAND = """\
+  whole:
+    wdir: ../..
+    cmd: [du -s data/one > du.txt, "echo ${flag}"]
+    vars: [flags.yaml]
+    deps: [data/one, kept]
+    outs: [du.txt]
+  inline:
+    cmd: echo ${x}
+    vars: [{x: 1}]
+  toml:
+    wdir: ../..
+    cmd: echo toml
+    params: [{settings.toml: [a]}]
+"""
+
+
+def test_a_hand_written_stage_reads_a_folder_of_outputs_or_is_named_as_not_looked_at(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "stages:\n  a: {op: make, size: 3}\n")
+    made.write("flags.yaml", "flag: true\n")
+    made.write("settings.toml", "a = 1\n")
+    made.write("kept/file.txt", "kept")
+    with (made.root / ".dvcignore").open("a") as file:
+        file.write("/kept/*.tmp\n")
+    made.run("drp", "compile")
+    pipeline = made.root / "recipes/one/dvc.yaml"
+    pipeline.write_text(pipeline.read_text() + HAND)
+    told = Told(made)
+    assert told.plain["unread"] == ["recipes/one/dvc.yaml:inline", "recipes/one/dvc.yaml:toml"]
+    upstream = [r for r in told.stages["one:whole"]["reasons"] if r["kind"] == "upstream"]
+    assert upstream == [{"kind": "upstream", "stages": ["one/a"]}]
+    made.repro()
+    (made.root / "kept/x.tmp").write_text("ignored")
+    told = Told(made)
+    assert told.states("up to date") == set(told.stages)
+    os.unlink(made.root / "data/one/a.parquet")
+    assert Told(made).states("may run") >= {"one:whole"}, "what the folder will be is not known before it is back"

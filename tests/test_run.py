@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -155,6 +156,17 @@ def test_what_is_stale_is_refused_at_the_door_with_the_cure_though_the_last_chec
         made.run("drp", "compile")
 
 
+def test_a_copy_of_a_project_does_not_trust_what_was_remembered_of_the_original(tmp_path: Path) -> None:
+    made = project(tmp_path / "p")
+    made.run("drp", "compile")
+    made.run("drp", "run", "one:b")
+    shutil.copytree(made.root, tmp_path / "q")
+    copy = Project_(tmp_path / "q")
+    copy.edit("recipes/one/recipe.yaml", "  c: {op: shout, from: b,", "  c: {op: shout, from: a,")
+    assert "run `drp compile`" in copy.run("drp", "run", "one:c", code=64)
+    assert "run `drp compile`" in copy.run("drp", "stage", "one", "c", code=64)
+
+
 # -- how it ends -----------------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +308,50 @@ def test_a_stage_that_fails_stops_what_waits_for_it_and_nothing_else(tmp_path: P
     assert set(made.ran(out)) == {"one:a", "one:bad", "one:b", "one:c"}
     assert set(locked(made)) == {"a", "b", "c"}
     assert "not made: recipes/one/dvc.yaml:after (waits for recipes/one/dvc.yaml:bad)" in out
-    assert made.run("drp", "run", "one", "-j", "2", code=255)
+    assert made.run("drp", "run", "one", "-j", "2", code=1)
+
+
+FORGE = '''
+    """Make a model."""
+    from collections.abc import Iterable, Iterator
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+    MAKES_MODEL = True
+
+    def forge(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+        (work.out / "weights.txt").write_text("heavy")
+        yield from map(Kept, records)
+    '''
+
+
+def test_a_published_model_is_made_anew_after_a_thaw_and_left_alone_after_the_next_compile(tmp_path: Path) -> None:
+    made = project(tmp_path / "p")
+    made.write("ops/forge.py", FORGE)
+    made.write("recipes/one/recipe.yaml", "stages:\n  a: {op: make}\n  t: {op: forge, from: a}\npublish: {t: models/one}\n")
+    made.run("drp", "compile")
+    made.run("drp", "compile", "--thaw", "one")
+    assert made.ran(made.run("drp", "run", "one")) == ["one:a", "one:t", "one:counts"]
+    made.edit("recipes/one/recipe.yaml", "op: make}", "op: make, size: 5}")
+    made.run("drp", "compile")
+    assert "one:t" not in made.ran(made.run("drp", "run", "one"))
+    made.run("drp", "compile", "--thaw", "one")
+    assert "one:t" in made.ran(made.run("drp", "run", "one"))
+
+
+def test_a_forced_stage_needs_its_name_and_what_follows_is_made_with_it(tmp_path: Path) -> None:
+    made = project(tmp_path / "p")
+    made.run("drp", "compile")
+    made.run("drp", "run", "one")
+    assert "name the stage too, as in one:edits" in made.run("drp", "run", "one", "--force", "one", code=2)
+    assert "has no stage 'bb' (a, b, c, counts, n); did you mean 'b'?" in made.run("drp", "run", "--force", "one:bb", code=2)
+    assert made.ran(made.run("drp", "run", "--force", "one:b")) == ["one:b"]
+
+
+def test_a_compile_before_dvc_init_leaves_that_to_dvc(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", dvc=False)
+    made.run("drp", "compile")
+    assert not (made.root / ".dvc").exists()
 
 
 MINE = """\

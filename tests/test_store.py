@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from drp.backends import Ask
+from drp.backends import Answer, Ask
 from drp.errors import DataError
 from drp.models import Completion, Endpoint, Finish, Message, Model, Request, Sampling
 from drp.store import wal
-from drp.store.completions import Store
-from drp.store.stored import Stored
+from drp.store.completions import Owner, Store
+from drp.store.stored import AT_ONCE, Stored
 from tests.fakes import Answers, silent
 
 MODEL = Model("teacher", "fake", Sampling(0.5), Endpoint("rules"))
@@ -100,6 +100,51 @@ def test_an_answer_is_durable_before_it_is_used(store: Store) -> None:
             other = Store(store.path)
             assert other.get(ask(str(answer.ticket))) == answer.completion
             other.close()
+
+
+def test_a_burst_is_kept_a_thousand_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class AllAtOnce:
+        def complete(self, asks: Iterator[Ask | None]) -> Iterator[list[Answer]]:
+            yield [Answer(a.ticket, upper(a.request)) for a in asks if a]
+
+    sizes: list[int] = []
+    keep = store.keep
+
+    def counted(answered: Any, *more: Any) -> list[Completion]:
+        sizes.append(len(answered))
+        return keep(answered, *more)
+
+    monkeypatch.setattr(store, "keep", counted)
+    bursts = list(Stored(AllAtOnce(), store).complete(Ask(n, ask(f"r{n}")) for n in range(2 * AT_ONCE + 1)))
+    assert sizes == [AT_ONCE, AT_ONCE, 1]
+    assert [[(a.ticket, a.completion.text) for a in burst] for burst in bursts] == [
+        [(n, f"R{n}") for n in range(2 * AT_ONCE + 1)]
+    ]
+
+
+def test_a_run_that_ends_early_takes_nothing_from_what_its_stage_used_and_one_that_ends_well_replaces_it(store: Store) -> None:
+    owner = Owner("one", "b")
+
+    def answered(*texts: str) -> Iterator[Any]:
+        store.begin(owner)
+        return iter(Stored(Answers(upper), store, owner).complete(Ask(n, ask(text)) for n, text in enumerate(texts)))
+
+    def uses() -> list[str]:
+        rows = store.rows("select json_extract(completion, '$.text') from completions where id in (select completion from uses)")
+        return sorted(text for (text,) in rows)
+
+    list(answered("a", "b", "c"))
+    store.end(owner)
+    assert uses() == ["A", "B", "C"]
+    run = answered("d", "b", "e")
+    assert uses() == ["A", "B", "C"]
+    assert next(burst for burst in run if burst)[0].completion.text == "D"
+    assert uses() == ["A", "B", "C", "D"], "a new answer is in use as soon as it is kept"
+    del run
+    list(answered("b", "d", "e"))
+    assert uses() == ["A", "B", "C", "D", "E"]
+    store.end(owner)
+    assert uses() == ["B", "D", "E"]
 
 
 def test_a_dialogue_goes_on_over_stored_and_new_answers_alike(store: Store) -> None:

@@ -15,7 +15,7 @@ from drp.models import Completion, Model, Request
 from drp.remote.address import secret_of, url_of
 from drp.remote.batches import ROUTE, Api, Gone, NotMade, Passing, words_of
 from drp.remote.jobs import ENDED, Job, Jobs, Lines
-from drp.remote.wire import Garbled, Manner, body, read
+from drp.remote.wire import NO_MONEY, Garbled, Manner, body, read, spent
 
 if TYPE_CHECKING:
     import openai.types
@@ -247,8 +247,8 @@ class _Run:
                 return _Again(self.api.clean(str(error)))
         words = self.api.clean(words_of(reply))
         said = f"{status}: {words}"
-        if status == 429 and "insufficient_quota" in words:
-            return _Fatal(key, job.id, f"{said}; the account has no money left; what was answered is kept")
+        if spent(status, words_of(reply)):
+            return _Fatal(key, job.id, f"{said}; {NO_MONEY}: what was answered is kept")
         if not isinstance(status, int) or status in (401, 403, 408, 409, 429) or status >= 500:
             return _Again(said)
         if status in (400, 422) and self.manner.learn(words, self._asked(job, key)):
@@ -304,6 +304,11 @@ class _Run:
                 if job:
                     job.given.update(dict.fromkeys(keys, now))
                     job.save()
+        for known in self._known:
+            loaded = {known.id, f"{known.id}/input"} & self._lines.keys()
+            if loaded and all(key in self._had or key in known.given for key in known.keys):
+                for name in loaded:  # nobody needs its lines any more; they are read again should it be otherwise
+                    del self._lines[name]
 
     # -- sending -----------------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from drp.backends import Answer, Ask, pull
 from drp.errors import BackendError, ConfigError, MissingPackage
 from drp.flight import Flight, Gate
 from drp.models import Completion, Endpoint, Model, Request
-from drp.remote.address import LOOPBACK, is_http, secret_of, url_of, variable_of, without_user
+from drp.remote.address import LOOPBACK, hide, is_http, secret_of, secrets_in, url_of, variable_of, without_user
 from drp.remote.pacing import Guess, Pace, doubling
-from drp.remote.wire import Garbled, Manner, body, brief, read
+from drp.remote.wire import NO_MONEY, Garbled, Manner, body, brief, read, spent
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,6 +28,8 @@ PATIENCE = 20
 """So many failures in a row end the run: nobody wants ten thousand records dropped for one wrong setting."""
 RECENT = 50
 """And so does a server that failed more than half of so many requests finished last."""
+REFUSED, MOST_REFUSED = 200, 0.9
+"""And one that refused more than that share of so many requests finished last (its model withdrawn, its key revoked)."""
 BUSY = (429, 503, 529)
 """Statuses that refuse a request for now. They slow the pace and cost no attempt, but patience."""
 FIRST_WAIT = 0.5
@@ -85,6 +87,9 @@ class Remote:
         self._target = self.place.rstrip("/") + "/chat/completions"
         self._headers = {"Content-Type": "application/json", **_authorization(url, key)}
         self._proxy = _proxy(url)
+        self._secrets = secrets_in(url) | secrets_in(self._proxy or "") | ({key} if key else set())
+        self._met = False
+        """Whether it has answered any request: its key is good then."""
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """Answer every ask, `concurrency` of them in flight; BackendError where the server as a whole cannot be used."""
@@ -129,9 +134,11 @@ class Remote:
         if not 200 <= status < 300:
             raise self._status(status, headers, sent, asked)
         try:
-            return read(sent, request)
+            completion = read(sent, request)
         except Garbled as error:
             raise _Transient(self._clean(str(error))) from error
+        self._met = True
+        return completion
 
     async def _post(self, session: "aiohttp.ClientSession", sent: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the server's answer."""
@@ -169,9 +176,12 @@ class Remote:
 
     def _status(self, status: int, headers: Mapping[str, str], sent: bytes, asked: dict[str, Any]) -> Exception:
         """What a status other than 2xx means."""
-        words = self._clean(_words(sent))
+        whole = _words(sent)
+        words = self._clean(whole)
         said = f"{status}: {words}"
-        if status in (401, 403):
+        if spent(status, whole):
+            return BackendError(f"{self.place}: {said}; {NO_MONEY}")
+        if status == 401 or (status == 403 and not self._met):  # a later 403 is about its request: moderation, a firewall
             variable = variable_of(self.model)
             cure = f"check the key in {variable}" if variable else f"name the variable with its key in run.{self.model.role}.key"
             return BackendError(f"{self.place}: {said}; {cure}")
@@ -189,8 +199,6 @@ class Remote:
 
     def _busy(self, status: int, said: str, wait: float | None) -> Exception:
         """What a refusal for the moment means, which may be one for good."""
-        if status == 429 and "insufficient_quota" in said:
-            return BackendError(f"{self.place}: {said}; the account has no money left")
         if status == 429 and "request too large" in said.lower():
             return _Refused(said)
         if wait is not None and wait > LONGEST_BUSY:
@@ -198,8 +206,8 @@ class Remote:
         return _Busy(said, wait)
 
     def _clean(self, text: str) -> str:
-        """A server's words on one line, without the secret should it repeat it."""
-        return brief(text.replace(self.key, "***") if self.key else text, 300)
+        """A server's words on one line, without the key or a password should it repeat them."""
+        return brief(hide(text, self._secrets), 300)
 
 
 class _Run:
@@ -372,10 +380,15 @@ class _Health:
     heard: float = float("-inf")
     """When a request was last answered."""
     row: int = 0
+    """How many requests failed in a row, for whatever reason."""
+    server_row: int = 0
+    """How many of those the server failed, rather than refused."""
     busy_since: float | None = None
     """When the first of the refusals came that no answer has followed."""
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
     """How the last requests ended: by which failure of the server, or by none ("")."""
+    refused: deque[str] = field(default_factory=lambda: deque(maxlen=REFUSED))
+    """And by which refusal, or by none ("")."""
 
     @property
     def answered(self) -> bool:
@@ -384,8 +397,9 @@ class _Health:
 
     def success(self, now: float) -> None:
         """A request was answered."""
-        self.heard, self.row, self.busy_since = now, 0, None
+        self.heard, self.row, self.server_row, self.busy_since = now, 0, 0, None
         self.recent.append("")
+        self.refused.append("")
 
     def busy(self, text: str, now: float, patience: float) -> None:
         """A try was refused for now. BackendError where nobody has been answered for `patience` seconds (0: for ever)."""
@@ -397,16 +411,24 @@ class _Health:
             raise BackendError(f"{self.place}: {refused}, so no more are sent; the last: {text}")
 
     def failure(self, text: str, *, of_server: bool, unreachable: bool = False) -> None:
-        """A request failed for good. BackendError where it is the server that fails, or everything from the first on."""
+        """A request failed for good. BackendError where the server fails, or refuses everything at first or nearly all later."""
         self.row += 1
+        self.server_row += of_server
         self.recent.append(text if of_server else "")
+        self.refused.append("" if of_server else text)
         if unreachable and not self.answered:
             raise BackendError(f"{self.place}: {text}; start the server, or correct base_url")
-        if self.row >= PATIENCE and (of_server or not self.answered):
-            which = f"the last {self.row}" if self.answered else f"the first {self.row}"
-            raise BackendError(f"{self.place}: {which} requests all failed, so no more are sent; the last: {text}")
-        failed = Counter(filter(None, self.recent))
-        if failed.total() * 2 > RECENT:
-            most = ", ".join(f"{count}× {reason}" for reason, count in failed.most_common(3))
-            counts = f"{failed.total()} of the last {len(self.recent)} requests failed ({most})"
+        if self.row >= PATIENCE and not self.answered:
+            raise BackendError(f"{self.place}: the first {self.row} requests all failed, so no more are sent; the last: {text}")
+        if of_server and self.server_row >= PATIENCE:
+            raise BackendError(f"{self.place}: the last {self.row} requests all failed, so no more are sent; the last: {text}")
+        self._stop_at(self.recent, RECENT // 2, "failed")
+        self._stop_at(self.refused, int(REFUSED * MOST_REFUSED), "were refused")
+
+    def _stop_at(self, ends: deque[str], most: int, how: str) -> None:
+        """BackendError where more than `most` requests ended so, with their most common reasons."""
+        bad = Counter(filter(None, ends))
+        if bad.total() > most:
+            reasons = ", ".join(f"{count}× {reason}" for reason, count in bad.most_common(3))
+            counts = f"{bad.total()} of the last {len(ends)} requests {how} ({reasons})"
             raise BackendError(f"{self.place}: {counts}, so no more are sent")

@@ -25,8 +25,10 @@ def run(given: argparse.Namespace) -> int:
     if given.jobs < 1:
         raise ConfigError(f"-j {given.jobs}: at least one stage at a time")
     project = Project.here()
-    targets = [_target(project, name) for name in given.names]
+    if unnamed := [name for name in given.force if ":" not in name]:
+        raise ConfigError(f"--force {unnamed[0]}: name the stage too, as in {unnamed[0]}:edits")
     forced = [_target(project, name) for name in given.force]
+    targets = [_target(project, name) for name in given.names or {name.partition(":")[0] for name in given.force}]
     if not targets and not (project.root / "dvc.yaml").exists():
         raise ConfigError(f"there is no dvc.yaml here: name what to run ({', '.join(project.recipes())})")
     door.check(project)
@@ -47,6 +49,12 @@ def run(given: argparse.Namespace) -> int:
 
 def _target(project: Project, name: str) -> str:
     """`NAME` or `NAME:STAGE` as DVC calls it."""
+    from drp.errors import ConfigError, choices
+    from drp.pipeline.yamlfile import mapping
+
     recipe, colon, stage = name.partition(":")
-    project.recipe(recipe)
+    path = project.recipe(recipe).with_name("dvc.yaml")
+    stages = mapping(path).get("stages", {})
+    if colon and stages and stage not in stages:
+        raise ConfigError(f"{path.relative_to(project.root)} has no stage {stage!r}{choices(stage, stages)}")
     return f"recipes/{recipe}/dvc.yaml{colon}{stage}"

@@ -53,18 +53,21 @@ class Lease:
 
     What all processes have paid, lost and set aside never exceeds a limit. Leases of processes that are gone, however
     they went, are counted as lost. `resumes`: what was in flight is waited for, not paid again (a batch job), so that
-    what an earlier run of the stage lost is not.
+    what an earlier run of the stage lost is `inherited`: held on from the start, it covers what is asked first.
     """
 
     def __init__(self, store: Store, owner: Owner, limits: Sequence[Limit], resumes: bool = False) -> None:
         self.store, self.owner, self.limits = store, owner, limits
-        self.amount = 0.0
+        self.amount = self.inherited = 0.0
         self._id: int | None = None
         self._accounts = [_Account(store, limit.recipe, limit.stage) for limit in limits]
         with store.transaction():
             self._bury()
             if resumes:
-                store.db.execute("delete from leases where process = ? and recipe = ? and stage = ?", (LOST, *owner))
+                lost_here = "from leases where process = ? and recipe = ? and stage = ?"
+                ((self.inherited,),) = store.rows(f"select coalesce(sum(amount), 0.0) {lost_here}", (LOST, *owner))
+                store.db.execute(f"delete {lost_here}", (LOST, *owner))
+                self._write(self.inherited)
 
     def hold(self, flying: float, need: float, ahead: float = 0.0) -> Refusal | None:
         """Hold what is in flight, `need`, and of `ahead` what leaves enough for others.
@@ -76,19 +79,27 @@ class Lease:
             for limit, account in zip(self.limits, self._accounts, strict=True):
                 paid = account.spent()
                 gone, mine, held = account.leased(apart=self._id)
-                free = limit.amount * (1 + NOISE) - paid - gone - mine - held - flying - need
+                free = limit.amount * (1 + NOISE) - paid - gone - mine - held - max(flying + need, self.inherited)
                 if free < 0:
-                    self._write(flying)
+                    self.amount = flying
+                    self._write(max(flying, self.inherited))
                     return Refusal(limit, paid, gone, held)
                 ahead = min(ahead, free / SHARE)
-            self._write(flying + need + ahead)
+            self.amount = max(flying + need, self.inherited) + ahead
+            self._write(self.amount)
         return None
 
+    def landed(self, worst: float) -> None:
+        """An answer is kept for which so much was set aside: of what was inherited, that is no longer in flight."""
+        self.inherited = max(0.0, self.inherited - worst)
+
     def end(self, flying: float) -> None:
-        """Give back all but what is in flight, which is lost."""
+        """Give back all but what is in flight (or was, and has not come yet), which is lost."""
+        flying = max(flying, self.inherited)
         if self._id is None:
             return
         with self.store.transaction() as db:
+            self.amount = 0.0
             self._write(0.0)
             if flying > 0:
                 db.execute("insert into leases (process, recipe, stage, amount) values (?, ?, ?, ?)", (LOST, *self.owner, flying))
@@ -98,7 +109,7 @@ class Lease:
         db, me = self.store.db, _me()
         if self._id is not None:
             db.execute("delete from leases where id = ? and process = ?", (self._id, me))
-        self._id, self.amount = None, amount
+        self._id = None
         if amount > 0:
             row = db.execute("insert into leases (process, recipe, stage, amount) values (?, ?, ?, ?)", (me, *self.owner, amount))
             self._id = row.lastrowid
@@ -109,6 +120,12 @@ class Lease:
         for (process,) in rows:
             if not _alive(process):
                 self.store.db.execute("update leases set process = ? where process = ?", (LOST, process))
+
+
+def settle(store: Store, owner: Owner) -> None:
+    """A stage whose lost requests are waited for (batch jobs) has ended well: none of them is in flight any more."""
+    with store.transaction() as db:
+        db.execute("delete from leases where process = ? and recipe = ? and stage = ?", (LOST, *owner))
 
 
 class _Account:

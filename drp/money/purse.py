@@ -45,10 +45,17 @@ class Purse:
         self.inner, self.price, self.store, self.owner, self.limits = inner, price, store, owner, limits
         self.batch, self.done, self.say = batch, done, say
         self.bound = Bound()
+        self.aside: dict[str, float] = {}  # by key: what was set aside for requests in flight
+        self._told = False
 
-    def cost(self, completion: Completion) -> float:
-        """What an answer cost."""
-        return self.price.cost(completion, self.batch)
+    def cost(self, request: Request, completion: Completion) -> float:
+        """What an answer cost; all that was set aside for it where the server does not say how many tokens it took."""
+        if completion.prompt_tokens or completion.completion_tokens or completion.finish not in ("stop", "length"):
+            return self.price.cost(completion, self.batch)
+        if not self._told:
+            self._told = True
+            self.say(f"{request.model.name}: the server reports no usage: such answers are taken to cost the most they can")
+        return self.aside.get(request.key()) or self.worst(request)
 
     def worst(self, request: Request) -> float:
         """What a request costs at the most: its prompt, and a completion of full length."""
@@ -78,6 +85,8 @@ class _Spree:
         self.lease = Lease(purse.store, purse.owner, purse.limits, resumes=purse.batch)
         self.flying: dict[int, tuple[Request, float]] = {}  # by ticket: what was set aside for it
         self.reserved = self.paid = 0.0  # in flight; paid out of the lease since it was last written
+        self.handed: Sequence[Answer] = ()  # the burst that is being kept
+        self.newest = 0  # the last payment before it
         self.waiting: Ask | None = None
         self.refusal: Refusal | None = None
 
@@ -85,11 +94,29 @@ class _Spree:
         """Answer what can be afforded; BudgetReached where that is not all."""
         try:
             for burst in self.purse.inner.complete(self._affordable()):
+                self._hand(burst)
                 yield burst
                 self._landed(burst)  # only now is it kept, and its price paid
                 self._patience()
         finally:
+            self._landed(self._paid())
             self.lease.end(self.reserved)
+
+    def _hand(self, burst: Sequence[Answer]) -> None:
+        if burst:
+            ((self.newest,),) = self.purse.store.rows("select coalesce(max(id), 0) from payments")
+        self.handed = burst
+
+    def _paid(self) -> list[Answer]:
+        """Of a burst after which nobody came back: what was kept of it."""
+        if not self.handed:
+            return []
+        rows = self.purse.store.rows(
+            "select key from payments where id > ? and stage = (select id from stages where recipe = ? and stage = ?)",
+            (self.newest, *self.purse.owner),
+        )
+        paid = {key.hex() for (key,) in rows}
+        return [answer for answer in self.handed if self.flying[answer.ticket][0].key() in paid]
 
     def _affordable(self) -> Iterator[Ask | None]:
         for ask in self.asks:
@@ -110,6 +137,7 @@ class _Spree:
             if self.refusal:
                 return False
         self.flying[ask.ticket] = (ask.request, worst)
+        self.purse.aside[ask.request.key()] = worst
         self.reserved += worst
         return True
 
@@ -117,9 +145,12 @@ class _Spree:
         for answer in burst:
             request, worst = self.flying.pop(answer.ticket)
             self.reserved -= worst
-            self.paid += self.purse.cost(answer.completion)
+            self.paid += self.purse.cost(request, answer.completion)
+            self.purse.aside.pop(request.key(), None)
+            self.lease.landed(worst)
             self.purse.bound.seen(request, answer.completion)
             self.refusal = None
+        self.handed = ()
         if not self.flying:
             self.reserved = 0.0
 
@@ -141,19 +172,21 @@ class _Spree:
 class Bound:
     """The most tokens that a request can have, learned from the usage that answers report.
 
-    A token is a byte of text at the least; once enough answers were seen, the densest of them and a margin are the bound.
+    A token is a byte of text at the least; once enough answers were seen, the densest of them and a margin are the bound for
+    ASCII. All other text stays at its bytes: how dense it is, English says nothing of.
     """
 
     def __init__(self) -> None:
         self._answers = 0
         self._densest = 0.0
         self._longest = 0
-        self._schema: tuple[object, int] = (None, 0)  # the last one and its size: an op's requests share it
+        self._schema: tuple[object, int, int] = (None, 0, 0)  # the last one and its size: an op's requests share it
 
     def prompt(self, request: Request) -> float:
         """Tokens of its prompt."""
         seen = MARGIN * self._densest
-        return self._size(request) * (seen if self._answers >= ENOUGH else max(1.0, seen))
+        plain, other = self._sizes(request)
+        return plain * (seen if self._answers >= ENOUGH else max(1.0, seen)) + other * max(1.0, seen)
 
     def completion(self, request: Request) -> int:
         """Tokens of its completion: all that it may have (or the most that a server gave which does not keep to that)."""
@@ -162,16 +195,31 @@ class Bound:
     def seen(self, request: Request, completion: Completion) -> None:
         """Learn from an answer (one without usage tells nothing)."""
         if completion.prompt_tokens:
-            self._answers += 1
-            self._densest = max(self._densest, completion.prompt_tokens / self._size(request))
+            plain, other = self._sizes(request)
+            mostly = other <= plain  # ASCII: only such a prompt says how dense that is
+            self._answers += mostly
+            self._densest = max(self._densest, completion.prompt_tokens / (plain if mostly else plain + other))
         self._longest = max(self._longest, completion.completion_tokens)
 
-    def _size(self, request: Request) -> int:
-        """Bytes of all that a prompt is made of: the messages and what stands around them, the schema of the reply."""
+    def _sizes(self, request: Request) -> tuple[int, int]:
+        """Bytes of all that a prompt is made of (the messages and what stands around them, the schema of the reply): of ASCII,
+        and of all else."""
         if request.schema is not self._schema[0]:
-            self._schema = (request.schema, len(json.dumps(request.schema, ensure_ascii=False).encode()))
-        around = MESSAGE * (1 + len(request.messages)) + self._schema[1]
-        return around + sum(len(message.content.encode()) for message in request.messages)
+            self._schema = (request.schema, *_sizes(json.dumps(request.schema, ensure_ascii=False)))
+        _, plain, other = self._schema
+        plain += MESSAGE * (1 + len(request.messages))
+        for message in request.messages:
+            more = _sizes(message.content)
+            plain, other = plain + more[0], other + more[1]
+        return plain, other
+
+
+def _sizes(text: str) -> tuple[int, int]:
+    """Bytes of a text: of ASCII, and of all else."""
+    if text.isascii():
+        return len(text), 0
+    plain = len(text.encode("ascii", "ignore"))
+    return plain, len(text.encode()) - plain
 
 
 def _money(amount: float) -> str:

@@ -44,6 +44,13 @@ def compile_all(project: Project, check: bool = False, thaw: str | None = None) 
         if lock := _pruned(folder, recipe, texts[folder / "dvc.yaml"]):
             texts[folder / "dvc.lock"] = lock
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if check:  # a recipe that was thawed is compiled, until the next compile freezes it again
+        thawed = {
+            project.root / "recipes" / name / "dvc.yaml": _pipeline(project, recipe, frozen=False)
+            for name, recipe in recipes.items()
+            if any(stage.publish for stage in recipe.own())
+        }
+        stale = [p for p in stale if p not in thawed or not p.exists() or p.read_text(encoding="utf-8") != thawed[p]]
     if not check:
         for path in stale:
             write(path, texts[path])

@@ -12,8 +12,8 @@ import drp
 from drp.errors import StaleCompile
 from drp.project import Project
 
-Stamp = tuple[int, int] | None
-"""A file's time of change and size; None where there is none."""
+Stamp = tuple[int, ...] | None
+"""A file's times of change, size and inode; None where there is none."""
 
 
 def check(project: Project) -> None:
@@ -33,7 +33,8 @@ def compile_recipes(project: Project, *, check: bool = False, thaw: str | None =
     """
     from drp.pipeline.compile import compile_all
 
-    stamps = {path: _stamp(path) for path in _code()}
+    locks = (str(recipe.with_name("dvc.lock")) for recipe in project.root.glob("recipes/*/recipe.yaml"))
+    stamps = {path: _stamp(path) for path in (*_code(), *locks)}
     path = sys.path[:]
     with _opened(project.root, stamps):
         stale = compile_all(project, check=check, thaw=thaw)
@@ -42,7 +43,7 @@ def compile_recipes(project: Project, *, check: bool = False, thaw: str | None =
         (project.scratch / "compiled.json").unlink(missing_ok=True)
     else:
         written = {str(path): _stamp(str(path)) for path in stale}
-        _keep(project, {"listing": _listing(project), "files": {**stamps, **written}})
+        _keep(project, {"root": str(project.root), "listing": _listing(project), "files": {**stamps, **written}})
     return stale
 
 
@@ -50,7 +51,9 @@ def fresh(project: Project, *, locks: bool = True) -> bool:
     """Whether all is known to be compiled; without `locks`, whatever DVC has written into its lock files since."""
     known = _known(project)
     files: dict[str, Any] = known.get("files", {})
-    if not files or known.get("listing") != _listing(project) or not files.keys() >= set(_code()):
+    if known.get("root") != str(project.root):  # the stamps are of the project that this one was copied from
+        return False
+    if not files or known["listing"] != _listing(project) or not files.keys() >= set(_code()):
         return False
     return all(
         _stamp(path) == (tuple(stamp) if stamp else None)
@@ -76,6 +79,8 @@ def _known(project: Project) -> dict[str, Any]:
 
 
 def _keep(project: Project, found: dict[str, Any]) -> None:
+    if not (project.root / ".dvc").is_dir():  # `dvc init` wants to make that folder itself
+        return
     path = project.scratch / "compiled.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -96,14 +101,17 @@ def _code() -> list[str]:
 
 @contextmanager
 def _opened(root: Path, stamps: dict[str, Stamp]) -> Iterator[None]:
-    """Note the stamp of each file under `root` when it is opened for the first time: later changes then show."""
+    """Note the stamp of each file when it is opened for the first time: later changes then show.
+
+    Files under `root`, and source anywhere: a verifier's code may lie in a package of its own.
+    """
     listening = True
 
     def heard(event: str, arguments: tuple[Any, ...]) -> None:
         if not listening or event != "open" or not isinstance(arguments[0], str | os.PathLike):
             return
         path = os.path.abspath(os.fsdecode(arguments[0]))
-        if path.startswith(f"{root}{os.sep}") and not path.endswith(".pyc") and path not in stamps:
+        if path not in stamps and (path.endswith(".py") or (path.startswith(f"{root}{os.sep}") and not path.endswith(".pyc"))):
             stamps[path] = _stamp(path)
 
     sys.addaudithook(heard)  # for good: Python has no way to take one off
@@ -118,4 +126,4 @@ def _stamp(path: str) -> Stamp:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_mtime_ns, found.st_size
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

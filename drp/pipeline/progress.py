@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -209,7 +210,8 @@ class Progress:
 
     def _print(self, text: str) -> None:
         """Past Python's buffers, whose locks a forked process would inherit from the thread."""
-        os.write(2, (f"\r\033[K{text}" if self._live else text).encode("utf-8", "replace"))
+        with suppress(OSError):  # nobody listens any more: no reason to lose the work
+            os.write(2, (f"\r\033[K{text}" if self._live else text).encode("utf-8", "replace"))
 
     def _watch(self) -> None:
         while not self._ended.wait(SECONDS):

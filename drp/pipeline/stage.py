@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,10 @@ class Run:
             if isinstance(result, Report):
                 self._report(result)
             else:
-                self._write(result, progress)
-                work.close()
+                with _closing(result):
+                    self._write(result, progress)
+            work.close()
+            if not isinstance(result, Report):
                 self._manifest(params, fingerprint, work)
             self.inputs.hold(self._values(find(self.project, self.ref.recipe, self.ref.slug)[1]))
             self._publish()
@@ -252,6 +255,16 @@ class Run:
         for end in ends:
             (root / base).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.part / f"{name}{end}", root / f"{base}{end}")
+
+
+@contextmanager
+def _closing(outcomes: Iterable[Outcome]) -> Iterator[None]:
+    """Whatever goes wrong, what asks is closed before the stage's lock is let go: connections, money set aside."""
+    try:
+        yield
+    finally:
+        if isinstance(outcomes, Generator):
+            outcomes.close()
 
 
 def _versions() -> dict[str, str]:

@@ -46,10 +46,13 @@ def changed_lines(path: str, old: str, new: str) -> tuple[str, ...]:
 
 
 def _history(root: Path, path: str) -> Iterable[bytes]:
-    """The file's contents in the commits that changed it, newest first; none where there is no git."""
-    listed = subprocess.run(
-        ["git", "log", f"-{COMMITS}", "--format=%H", "--", path], cwd=root, capture_output=True, text=True, check=False
-    )
+    """The file's contents in the commits that changed it, newest first; none where there is no git, or no repository."""
+    try:
+        listed = subprocess.run(
+            ["git", "log", f"-{COMMITS}", "--format=%H", "--", path], cwd=root, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no such program
+        return
     for commit in listed.stdout.split():
         shown = subprocess.run(["git", "show", f"{commit}:./{path}"], cwd=root, capture_output=True, check=False)
         if shown.returncode == 0:

@@ -11,8 +11,8 @@ from typing import Any
 
 from drp.asking import Asking
 from drp.backends import Answer, Ask, Backend, connect
-from drp.models import Completion, Model
-from drp.money.ledger import Limit
+from drp.models import Completion, Model, Request
+from drp.money.ledger import Limit, settle
 from drp.money.prices import Price
 from drp.money.purse import Purse
 from drp.op import Dialogue
@@ -31,8 +31,8 @@ BATCH_WINDOW = 50_000
 class Lazy:
     """A backend that is connected at the first real ask: a stage whose answers are all stored loads no model."""
 
-    def __init__(self, model: Model, folder: Path) -> None:
-        self.model, self.folder = model, folder
+    def __init__(self, model: Model, folder: Path, watch: Stopwatch) -> None:
+        self.model, self.folder, self.watch = model, folder, watch
         self._backend: Backend | None = None
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
@@ -42,7 +42,7 @@ class Lazy:
                 yield ()
                 continue
             self._backend = self._backend or connect(self.model, self.folder)
-            yield from self._backend.complete(_again(ask, asks))
+            yield from self.watch.through(self._backend, _again(ask, asks))
             return
 
 
@@ -112,6 +112,7 @@ class StageWork:
         self._store: Store | None = None
         self._last: tuple[Model, Stored] | None = None
         self._watch: Stopwatch | None = None
+        self._waits = False  # for what an earlier run had in flight
         self.totals: Counter[str] = Counter()
         self.served: set[str] = set()
 
@@ -134,26 +135,27 @@ class StageWork:
             self._store.begin(self._owner)
         if self._last is None or self._last[0] != model:
             self._let_go()
-            self._last = (model, self._stored(model, self._store))
             self._watch = Stopwatch(self._store, self._owner, model)
+            self._last = (model, self._stored(model, self._store, self._watch))
         endpoint = model.endpoint
         window = BATCH_WINDOW if endpoint.backend == "batch" else max(WINDOW, 4 * max(endpoint.concurrency, endpoint.batch))
         backend = Usage(self._last[1], self.totals, self.served, partial(self._progress.answered, asked=model.name))
         return Asking(backend, window).run(records, dialogue)
 
-    def _stored(self, model: Model, store: Store) -> Stored:
+    def _stored(self, model: Model, store: Store, watch: Stopwatch) -> Stored:
         """The model behind the store, and behind a purse where it has a price."""
         progress, price = self._progress, self._prices.get(model.role)
-        sent = Sent(Lazy(model, self._store_path.parent / "batch"), progress)
+        sent = Sent(Lazy(model, self._store_path.parent / "batch", watch), progress)
         if price is None:
             return Stored(sent, store, self._owner)
         batch = model.endpoint.backend == "batch"
+        self._waits |= batch
         purse = Purse(
             sent, price, store, self._owner, self._limits, batch=batch, done=lambda: progress.seen.done, say=progress.say
         )
 
-        def cost(completion: Completion) -> float:
-            paid = purse.cost(completion)
+        def cost(request: Request, completion: Completion) -> float:
+            paid = purse.cost(request, completion)
             progress.paid(paid, price.currency)
             return paid
 
@@ -174,9 +176,12 @@ class StageWork:
         self._last = self._watch = None
 
     def close(self) -> None:
-        """Let go of the model and the store."""
+        """The stage has ended well: let go of the model and the store."""
         self._let_go()
         if self._store:
+            self._store.end(self._owner)
+            if self._waits:
+                settle(self._store, self._owner)
             self._store.close()
 
 

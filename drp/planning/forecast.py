@@ -45,7 +45,7 @@ class Forecast:
         return list(self.fates.values())
 
     def _visit(self, entry: Entry) -> None:
-        stack = [(entry, False)]
+        stack, begun = [(entry, False)], set[str]()  # what DVC would refuse as a cycle does not go round here for ever
         while stack:
             here, ready = stack.pop()
             if here.address in self.fates:
@@ -53,21 +53,23 @@ class Forecast:
             if ready or here.frozen:
                 self.fates[here.address] = self._fate(here)
                 continue
+            if here.address in begun:
+                continue
+            begun.add(here.address)
             stack.append((here, True))
             stack += [(up, False) for up in reversed(self._upstream(here)) if up.address not in self.fates]
 
     def _upstream(self, entry: Entry) -> list[Entry]:
-        found = [self.entries.maker(entry.at(path)) for path in entry.deps]
-        return [up for up in found if up and up is not entry]
+        found = [up for path in entry.deps for up in self.entries.makers_of(entry.at(path))]
+        return [up for up in found if up is not entry]
 
     def _fate(self, entry: Entry) -> Fate:
         if entry.frozen:
             reasons = self._judge.outputs(entry)
             return Fate(entry, "frozen", [r for r in reasons if isinstance(r, Output) and r.fate == "missing"])
-        makers = {entry.at(p): maker for p in entry.deps if (maker := self.entries.maker(entry.at(p))) and maker is not entry}
-        pending = {path: maker.address for path, maker in makers.items() if self.fates[maker.address].open}
+        pending = {path: names for path in map(entry.at, entry.deps) if (names := self._pending(entry, path))}
         reasons = self._judge.reasons(entry, self.known, set(pending))
-        waits = [Upstream(tuple(dict.fromkeys(pending.values())))] if pending else []
+        waits = [Upstream(tuple(dict.fromkeys(name for names in pending.values() for name in names)))] if pending else []
         if pending:
             lost = bool(reasons) and all(isinstance(r, Output) and r.fate != "new" for r in reasons)
             either = not reasons or (lost and self._whole(entry.lock))
@@ -77,6 +79,11 @@ class Forecast:
         if lock := self._restored(entry, reasons):
             return Fate(entry, "from cache", reasons, {entry.at(path): made.md5 for path, made in lock.outs.items()})
         return Fate(entry, "will run", reasons)
+
+    def _pending(self, entry: Entry, path: str) -> list[str]:
+        """The stages because of which it is not known what will be there when the stage's turn comes."""
+        fates = [self.fates[up.address] for up in self.entries.makers_of(path) if up is not entry and up.address in self.fates]
+        return [f.entry.address for f in fates if f.open or (f.made and path not in f.made)]
 
     def known(self, path: str) -> str | None:
         """The hash that a path has, or will have when what comes from DVC's cache is back."""

@@ -62,6 +62,13 @@ class Guesser:
             price is not None or endpoint.get("backend") in REMOTE, requests / rate.rate if rate else None,
         )  # fmt: skip
 
+    def worst(self, model: Model, prompt: float) -> float:
+        """What one request may cost, as the budget reckons before anything was answered: a prompt of so many tokens, a
+        completion of full length; nothing where the model has no price."""
+        price: Price | None = price_of(self.params, model.role)
+        batch = (self.params.get("run", {}).get(model.role) or {}).get("backend") == "batch"
+        return price.most(prompt, model.sampling.max_tokens, batch) if price else 0.0
+
     @cached_property
     def _models(self) -> list[tuple[int, dict[str, Any]]]:
         rows = self.store.rows("select id, identity from models") if self.store else []

@@ -5,7 +5,7 @@ DVC's own `status` says the same (`tests/test_plan.py` holds the two together), 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from drp.project import Project
 
 Place = tuple[str, str]
 """A parameter: its file, and the dotted key in it."""
+
+NEVER = (".git", ".hg/", ".dvc/")
+"""What DVC ignores of itself."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Files:
         """As DVC would hash it: a folder is the hash of its listing, with `.dir`; None where there is nothing."""
         full = (self.root / path).resolve()
         if full not in self._seen:
-            self._seen[full] = _folder(full, self._ignored) if full.is_dir() else _file(full) if full.exists() else None
+            self._seen[full] = _folder(full, self._ignored(full)) if full.is_dir() else _file(full) if full.exists() else None
         return self._seen[full]
 
     def size(self, path: str) -> int | None:
@@ -95,13 +98,15 @@ class Files:
         found = Lock.of(mapping(runs[-1])) if runs else None
         return found if found and all(self.cached(made.md5) for made in found.outs.values()) else None
 
-    def _ignored(self, paths: Iterable[str]) -> set[str]:
-        """Those that .dvcignore names."""
+    def _ignored(self, folder: Path) -> Callable[[Iterable[str]], set[str]]:
+        """Those of a folder's files that the project's .dvcignore names (its patterns are relative to the root)."""
         import pathspec
 
-        file = self.root / ".dvcignore"
+        file, root = self.root / ".dvcignore", self.root.resolve()
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        return set(pathspec.GitIgnoreSpec.from_lines(lines).match_files(paths))
+        spec = pathspec.GitIgnoreSpec.from_lines([*NEVER, *lines])
+        base = f"{folder.relative_to(root).as_posix()}/".removeprefix("./") if folder.is_relative_to(root) else ""
+        return lambda names: {name for name in names if spec.match_file(base + name)}
 
 
 def _file(path: Path) -> str:
@@ -109,7 +114,7 @@ def _file(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _folder(path: Path, ignored: Any) -> str:
+def _folder(path: Path, ignored: Callable[[Iterable[str]], set[str]]) -> str:
     names = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
     skipped = ignored(names)
     listing = [{"md5": _file(names[name]), "relpath": name} for name in sorted(names) if name not in skipped]

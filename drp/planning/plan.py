@@ -20,12 +20,15 @@ from drp.store.completions import Owner
 
 @dataclass(frozen=True)
 class Asking:
-    """What one model would be asked by a stage: at least `new` requests, and at most `most`, beside those that are stored."""
+    """What one model would be asked by a stage: at least `new` requests, and at most `most`, beside those that are stored.
+
+    `worst` is what the dearest one may cost: a budget must have so much left before it is sent."""
 
     model: Model
     stored: int
     new: Guess
     most: Guess
+    worst: float = 0.0
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -66,23 +69,31 @@ class Planned:
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit, what is paid of it (or lost), and what the plan would add at least and at most."""
+    """A limit, what is paid of it (or lost), and what the plan would add at least and at most; `worst` is what the dearest of
+    its requests may cost (0 where it has none)."""
 
     limit: Limit
     spent: float
     new: float
     most: float
+    worst: float = 0.0
 
     @property
     def exceeded(self) -> bool:
         """Whether the plan would come to its end before its stages do."""
         return self.spent + self.new > self.limit.amount
 
+    @property
+    def left(self) -> float:
+        """What is left of it now."""
+        return max(0.0, self.limit.amount - self.spent)
+
     def plain(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "recipe": self.limit.recipe, "stage": self.limit.stage, "amount": self.limit.amount, "currency": self.limit.currency,
             "spent": self.spent, "new": self.new, "most": self.most, "exceeded": self.exceeded,
+            "left": self.left, "worst": self.worst,
         }  # fmt: skip
 
 
@@ -158,7 +169,8 @@ def plan(project: Project, recipe: str | None = None) -> Plan:
         for limit in limits:
             under = [a for p in stages if p.fate.entry.stage and limit in p.fate.entry.stage.limits for a in p.askings]
             paid = sum(of(store, limit.recipe, limit.stage) for of in (spent, lost)) if store else 0.0
-            budgets.append(Budget(limit, paid, sum(a.new.cost or 0 for a in under), sum(a.most.cost or 0 for a in under)))
+            new, most = sum(a.new.cost or 0 for a in under), sum(a.most.cost or 0 for a in under)
+            budgets.append(Budget(limit, paid, new, most, max((a.worst for a in under if a.most.requests), default=0.0)))
         return Plan(stages, tuple(budgets), tuple(entries.stale), tuple(entries.unread))
     finally:
         if store:
@@ -175,5 +187,6 @@ def _planned(fate: Fate, probe: Probe, guesser: Guesser) -> Planned:
         most, all_ = rehearsal.most(model), count.new + count.stored
         characters = count.new_chars + (most - count.new) * (count.chars / all_ if all_ else 0)
         new = guesser.guess(owner, model, count.new, count.new_chars)
-        askings.append(Asking(model, count.stored, new, guesser.guess(owner, model, most, characters)))
+        worst = guesser.worst(model, count.dearest)
+        askings.append(Asking(model, count.stored, new, guesser.guess(owner, model, most, characters), worst))
     return Planned(fate, rehearsal, tuple(askings))

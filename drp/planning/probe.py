@@ -10,6 +10,7 @@ from drp.asking import Asking
 from drp.backends import Answer, Ask
 from drp.errors import DataError, DrpError
 from drp.models import Completion, Endpoint, Model, Request
+from drp.money.purse import Bound
 from drp.op import Dialogue, Report, Talk
 from drp.pipeline import oplock
 from drp.pipeline.calling import Call, Rows
@@ -20,7 +21,7 @@ from drp.planning.why import Input, Upstream
 from drp.project import Project
 from drp.recipe.binding import model as bind
 from drp.recipe.resolve import Ref, RoleUse, Stage
-from drp.records import Kept, Outcome, Record
+from drp.records import Kept, Outcome, Record, arrow
 from drp.sources import scheme_of
 from drp.store.completions import Store
 from drp.store.stored import BURST
@@ -30,6 +31,9 @@ Basis = Literal["exact", "present", "none"]
 outputs of stages that will be made anew; or nothing, for there are none."""
 ORDER: tuple[Basis, ...] = ("exact", "present", "none")
 UNKNOWN = Completion("", "error", error="not in the store: a plan asks nobody")
+MADE_UP = (ArithmeticError, AssertionError, AttributeError, DrpError, LookupError, RuntimeError, TypeError, ValueError)
+"""What an op's own code may raise on an answer that nobody gave (`json.loads("")`), or on records of an earlier make, which
+lack what the next ones will have. It says nothing of the op: with real answers it would not have come to this."""
 JOINS = ("load", "mix", "segment", "edit", "reassemble", "generate")
 """drp's own ops that make the same of the same records, at no cost but the model's: their outputs need not be there."""
 
@@ -38,6 +42,7 @@ JOINS = ("load", "mix", "segment", "edit", "reassemble", "generate")
 class Count:
     """What one model would be asked: requests that the store lacks, and those that it has; characters of their prompts.
 
+    `dearest`: tokens of the longest new prompt at the worst, as the budget takes it when a stage starts.
     `remade`: the model itself will be trained anew, so that nothing may be in the store.
     """
 
@@ -45,6 +50,7 @@ class Count:
     stored: int = 0
     new_chars: int = 0
     chars: int = 0
+    dearest: float = 0.0
     remade: bool = False
 
 
@@ -114,6 +120,9 @@ class Probe:
                     pass
             except DrpError as error:
                 self.rehearsals[stage.ref] = Rehearsal(basis="none", note=str(error))
+            except MADE_UP as error:  # the op's code, on records that may not be those that it will read
+                note = f"an op's code failed on what is there now: {type(error).__name__}: {error}"
+                self.rehearsals[stage.ref] = Rehearsal(basis="none", note=note)
         return self.rehearsals[stage.ref]
 
     def new(self, keys: Iterable[int]) -> None:
@@ -228,8 +237,14 @@ class _Call(Call):
         self.sources: list[Source] = []
 
     def rows(self, ref: Ref) -> Iterable[Record]:
-        self.sources.append(self.probe.source(ref))
-        return self.sources[-1]
+        source = self.probe.source(ref)
+        if source.basis == "present" and (lacks := set(self.stage.op.needs) - _columns(path := self._path(ref))):
+            raise DataError(f"{path} will be made anew, and as it is it lacks {', '.join(map(repr, sorted(lacks)))}")
+        self.sources.append(source)
+        return source
+
+    def _path(self, ref: Ref) -> Path:
+        return self.project.root / f"{ref.data}.parquet"
 
     def model(self, use: RoleUse) -> Model:
         entry = self.params.get("models", {}).get(use.role, {})
@@ -278,6 +293,11 @@ class _Work:
                 requests = talk.send(completions)
         except StopIteration as stop:
             outcomes: Outcome | list[Outcome] = stop.value
+        except MADE_UP:
+            if not missed:
+                raise
+            self.rehearsal.unknown += 1
+            return []
         if not missed:
             return outcomes
         several = outcomes if isinstance(outcomes, list) else []
@@ -294,7 +314,7 @@ class _Answers:
     """A backend that answers from the store, and says of all else that it is unknown."""
 
     def __init__(self, work: _Work, model: Model) -> None:
-        self.work, self.count = work, work.rehearsal.counts[model]
+        self.work, self.count, self.bound = work, work.rehearsal.counts[model], Bound()
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """At once."""
@@ -320,6 +340,7 @@ class _Answers:
             self.work.keys.add(key)
             self.count.new += 1
             self.count.new_chars += chars
+            self.count.dearest = max(self.count.dearest, self.bound.prompt(request))
         return UNKNOWN
 
 
@@ -335,6 +356,14 @@ class _Sorted:
         while self._here is not None and self._here["id"] < id_:
             self._here = next(self._rows, None)
         return self._here if self._here is not None and self._here["id"] == id_ else None
+
+
+def _columns(path: Path) -> set[str]:
+    """The names of a file's columns."""
+    arrow()
+    import pyarrow.parquet as pq
+
+    return set(pq.read_schema(path).names)
 
 
 def _same(record: Record, before: Record | None) -> bool:

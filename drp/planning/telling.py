@@ -21,7 +21,7 @@ def lines(plan: Plan, full: bool = False) -> Iterator[str]:
     if plan.stale:
         yield f"not compiled: {_listed(plan.stale)}. This is the plan as if they were: run `drp compile` before anything runs"
     if plan.unread:
-        yield f"not looked at (made by foreach or matrix): {_listed(plan.unread)}"
+        yield f"not looked at (foreach, matrix, or more than a plan can follow; `dvc status` says): {_listed(plan.unread)}"
     shown = [p for p in plan.stages if full or p.fate.open or p.fate.reasons]
     if all(p.fate.state in ("up to date", "frozen") and not p.fate.reasons for p in plan.stages) and not full:
         yield f"nothing to do: {_states(plan)}"
@@ -154,6 +154,10 @@ def _totals(plan: Plan) -> Iterator[str]:
         words = f"budget of {whose}: {limit.amount:g} {limit.currency}, {budget.spent:.2f} spent, ≈ {budget.new:.2f} planned"
         over = ": would exceed the budget" if budget.exceeded else ""
         over = over or (": could exceed the budget" if budget.spent + budget.most > limit.amount else "")
+        if budget.left < budget.worst:
+            over += f": what is left is less than a request may cost ({budget.worst:.4g}), and that is not sent"
+        elif not over and budget.left - budget.new < budget.worst:
+            over = f": the last requests may not be sent, for one may cost {budget.worst:.4g}"
         yield words + over
 
 

@@ -9,7 +9,7 @@ from drp.planning.entries import ABSENT, Entries, Entry
 from drp.planning.locked import Files, Lock
 from drp.store.completions import Store
 
-Fate = Literal["missing", "changed by hand", "not in DVC's cache", "new"]
+Fault = Literal["missing", "changed by hand", "not in DVC's cache", "new"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Output(Reason):
 
     kind: ClassVar[str] = "output"
     path: str
-    fate: Fate
+    fate: Fault
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Judge:
         found: list[Reason] = []
         for path, cached in entry.outs.items():
             made, here = entry.lock.outs.get(path) if entry.lock else None, entry.at(path)
-            fate: Fate | None = None
+            fate: Fault | None = None
             if made is None:
                 fate = None if entry.lock is None else "new"
             elif (now := self.files.md5(here)) != made.md5:

@@ -1,6 +1,8 @@
 """Where a server is and how to prove who asks: its URL, and the secret in the variable that the endpoint names."""
 
+import base64
 import os
+import re
 import urllib.parse
 
 from drp.errors import ConfigError
@@ -15,7 +17,8 @@ def url_of(model: Model) -> str:
     """The endpoint's `base_url`, or OpenAI's own; ConfigError where it is no URL."""
     url = model.endpoint.base_url or PUBLIC
     if not is_http(url):
-        raise ConfigError(f"run.{model.role}.base_url: {url!r} is not an http(s) URL such as http://127.0.0.1:8000/v1")
+        shown = _cut(url)  # whatever it is, it may hold a password
+        raise ConfigError(f"run.{model.role}.base_url: {shown!r} is not an http(s) URL such as http://127.0.0.1:8000/v1")
     return url
 
 
@@ -34,9 +37,34 @@ def is_loopback(url: str) -> bool:
 
 
 def without_user(url: str) -> str:
-    """The URL without a user name and password, which may be secret."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """The URL without a user name and password, which may be secret; what is no URL is cut up to its last "@"."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.netloc:
+            return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    except ValueError:
+        pass
+    return _cut(url)
+
+
+def _cut(url: str) -> str:
+    """The text without all that is between its scheme and its last "@"."""
+    return re.sub(r"^([A-Za-z][\w+.-]*://)?.*@", r"\1", url, flags=re.DOTALL)
+
+
+def secrets_in(url: str) -> set[str]:
+    """The password of a URL in all the forms in which a server may repeat it."""
+    user = urllib.parse.urlsplit(url).netloc.rpartition("@")[0]
+    password = user.partition(":")[2]
+    packed = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+    return {password, urllib.parse.unquote(password), packed} - {""}
+
+
+def hide(text: str, secrets: set[str]) -> str:
+    """The text with stars for each secret."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def variable_of(model: Model) -> str | None:

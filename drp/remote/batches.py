@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from drp.errors import BackendError
 from drp.models import Model
-from drp.remote.address import is_loopback, variable_of, without_user
+from drp.remote.address import hide, is_loopback, secrets_in, variable_of, without_user
 from drp.remote.jobs import Job, durable
-from drp.remote.wire import brief
+from drp.remote.wire import NO_MONEY, brief, spent
 
 if TYPE_CHECKING:
     import openai
@@ -50,6 +50,7 @@ class Api:
 
         self.secret, self.variable, self.role = secret, variable_of(model), model.role
         self.place = without_user(url)
+        self._secrets = secrets_in(url) | ({secret} if secret else set())
         self._client = openai.OpenAI(
             api_key=secret or "none", base_url=url, max_retries=0, timeout=model.endpoint.timeout,
             http_client=openai.DefaultHttpxClient(timeout=model.endpoint.timeout, trust_env=not is_loopback(url)),
@@ -127,21 +128,22 @@ class Api:
         self._met = True
 
     def _status(self, error: "openai.APIStatusError") -> Exception:
-        status, words = error.status_code, self.clean(words_of({"error": error.body}) or error.response.text)
+        status, whole = error.status_code, words_of({"error": error.body}) or error.response.text
+        words = self.clean(whole)
         said = f"{status}: {words}"
+        if spent(status, whole):
+            return BackendError(f"{self.place}: {said}; {NO_MONEY}")
         if status in (401, 403):
             name = f"name the variable with its key in run.{self.role}.key"
             cure = f"check the key in {self.variable}" if self.variable else name
             return BackendError(f"{self.place}: {said}; {cure}")
-        if status == 429 and "insufficient_quota" in words:
-            return BackendError(f"{self.place}: {said}; the account has no money left")
         if status in (408, 409, 429) or status >= 500:
             return Passing(said)
         return _Refused(said)
 
     def clean(self, text: str) -> str:
         """A server's words on one line, without the secret should it repeat it."""
-        return brief(text.replace(self.secret, "***") if self.secret else text, 300)
+        return brief(hide(text, self._secrets), 300)
 
 
 def _transport_error() -> type[Exception]:

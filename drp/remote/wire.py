@@ -31,13 +31,32 @@ class Manner:
 
     def learn(self, refusal: str, asked: dict[str, Any]) -> bool:
         """Whether the words of a refusal say how to ask otherwise than the body `asked` did."""
-        if "response_format" in asked and re.search(r"response_format|json_schema|structured|guided|grammar", refusal):
+        if "response_format" in asked and _no_schema(refusal):
             self.tagged = True
             return True
         if "max_tokens" in asked and "max_completion_tokens" in refusal:
             self.limit = "max_completion_tokens"
             return True
         return False
+
+
+def _no_schema(refusal: str) -> bool:
+    """Whether the words of a refusal say that schemas are not taken; a word such as "grammar" alone may be the prompt's own."""
+    said = refusal.lower()
+    if re.search(r"response_format|json_schema", said):
+        return True
+    no = r"not supported|unsupported|not available|unavailable|not support|unknown|unrecognized|not enabled|invalid"
+    return bool(re.search(r"structured|guided|grammar", said) and re.search(no, said))
+
+
+def spent(status: Any, words: str) -> bool:
+    """Whether an error says that there is no money left, which no other request would change."""
+    said = re.search(r"insufficient_quota|billing_hard_limit_reached|credit balance", words, re.IGNORECASE)
+    return status == 402 or (status in (400, 403, 429) and bool(said))
+
+
+NO_MONEY = "the account has no money left: add credit, or raise its limit, and run again"
+"""The cure where `spent`."""
 
 
 def body(request: Request, manner: Manner) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from drp.running.screen import Screen
 if TYPE_CHECKING:
     from drp.running.graph import Node
 
-CODES = (64, 65, 69, 75, 77)
+CODES = (1, 2, 64, 65, 69, 75, 77, 130, 143)
 """Exit codes of stages that say more than DVC's own."""
 FAILED = re.compile(r"failed to run: .*, exited with (\d+)$")
 SAME = re.compile(r"^(?:Stage )?'(.+)' didn't change, skipping$")
@@ -182,8 +182,9 @@ class Running:
         if not news and not self._drawn:
             return
         from drp.pipeline.progress import line, load
+        from drp.running.status import as_it_is
 
-        now, seen = time.time(), [one for path in sorted(news) if (one := load(path))]
+        now, seen = time.time(), [as_it_is(one) for path in sorted(news) if (one := load(path))]
         ours = [one for one in seen if one.run == str(os.getpid()) and one.state == "running"]
         if not self.screen.live:
             ours = [one for one in ours if now - self._drawn.get(one.name, one.started) >= LOG]
@@ -292,5 +293,5 @@ def _end(running: Running, children: Sequence[Child], told: Sequence[str]) -> in
     running.screen.say([*told, *stopped])
     if running.stopped:
         return 128 + running.stopped
-    codes = [code for child in children for code in child.codes if code in CODES]
+    codes = [code for child in children if child.code for code in child.codes if code in CODES]
     return next(iter(codes), 0) or next((child.code for child in children if child.code), 0)

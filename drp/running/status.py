@@ -21,10 +21,10 @@ def stages(project: Project, names: Sequence[str] = ()) -> list[Snapshot]:
     """Every stage of these recipes (default: of all) that runs or ran, as it is now, in the order in which they began."""
     found = [seen for path in (project.scratch / "progress").glob("*.json") if (seen := load(path))]
     mine = [seen for seen in found if (not names or seen.recipe in names) and _declared(project, seen)]
-    return sorted(map(_now, mine), key=lambda seen: (seen.started, seen.name))
+    return sorted(map(as_it_is, mine), key=lambda seen: (seen.started, seen.name))
 
 
-def _now(seen: Snapshot) -> Snapshot:
+def as_it_is(seen: Snapshot) -> Snapshot:
     """As it is: a process that was killed had no time to say so."""
     return replace(seen, state="killed", sent=0) if seen.state == "running" and not alive(seen.pid, seen.born) else seen
 
@@ -38,10 +38,11 @@ def _declared(project: Project, seen: Snapshot) -> bool:
     return f"cmd: drp stage {seen.recipe} {seen.stage}\n" in text
 
 
-def holders(project: Project) -> list[Holder]:
-    """Who holds which stage's lock."""
-    locks = sorted((project.scratch / "locks").glob("*.lock"))
-    return [Holder(path.stem.replace(".", "/", 1), pid, command(pid)) for path in locks for pid in lockers(path)]
+def holders(project: Project, names: Sequence[str] = ()) -> list[Holder]:
+    """Who holds which stage's lock, of these recipes (default: of all)."""
+    found = [(path.stem.rpartition("."), path) for path in sorted((project.scratch / "locks").glob("*.lock"))]
+    mine = [(f"{recipe}/{stage}", path) for (recipe, _, stage), path in found if not names or recipe in names]
+    return [Holder(name, pid, command(pid)) for name, path in mine for pid in lockers(path)]
 
 
 def lines(now: float, seen: Sequence[Snapshot], held: Sequence[Holder]) -> list[str]:

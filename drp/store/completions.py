@@ -45,9 +45,9 @@ create table runs (
     asked integer not null, seconds real not null, prompt_tokens integer not null, completion_tokens integer not null
 );
 """
-"""completions: one answer a request, the first whole one. uses: what a stage's last run was answered with. payments: every
-answer that came from a backend, and what it cost its stage. leases: money set aside by running processes. texts: prompts as
-they were when a stage used them. runs: how fast stages were answered."""
+"""completions: one answer a request, the first whole one. uses: what a stage's last run (and one under way) was answered with.
+payments: every answer that came from a backend, and what it cost its stage. leases: money set aside by running processes.
+texts: prompts as they were when a stage used them. runs: how fast stages were answered."""
 
 CURE = "`drp cache check --repair` saves what is sound"
 CURES = {
@@ -82,6 +82,7 @@ class Store:
         self.path = path = path.absolute()
         self._models: dict[str, int] = {}
         self._stages: dict[Owner, int] = {}
+        self._begun: Owner | None = None
         try:
             _folder(path.parent)
             self._held = hold(path, fcntl.LOCK_SH)
@@ -183,7 +184,7 @@ class Store:
         """Keep answers in one transaction, whole or not (one that failed, or was cut off and should not be, is not reused).
 
         Each comes back with its key; where another process was quicker, its answer does: one answer to a request, for good.
-        `costs` are what was paid for each (nothing where absent).
+        `costs` are what was paid for each (nothing where absent). The stage (but not NOBODY) has used them.
         """
         now = int(time.time())
         with self.transaction() as db:
@@ -196,7 +197,10 @@ class Store:
                     for (request, done), cost in zip(answered, paid, strict=True)
                 ),
             )
-            return [self._kept(request, completion, now) for request, completion in answered]
+            kept = [self._kept(request, completion, now) for request, completion in answered]
+            if owner != NOBODY:
+                self._use(owner, (completion.key for completion in kept))
+            return kept
 
     def _kept(self, request: Request, completion: Completion, at: int) -> Completion:
         if not self.insert(request, completion, at) and (known := self.get(request)):
@@ -242,17 +246,38 @@ class Store:
         return self._stages[owner]
 
     def begin(self, owner: Owner) -> None:
-        """Forget which completions the stage used: its next run says it anew."""
+        """A run of the stage begins: what it uses is noted apart too. What earlier runs used stays in use until `end`."""
         with self.transaction() as db:
-            db.execute("delete from uses where stage = ?", (self.stage(owner),))
+            db.execute("create temp table if not exists touched (completion integer primary key)")
+            db.execute("delete from temp.touched")
+        self._begun = owner
+
+    def end(self, owner: Owner) -> None:
+        """The run that began ended well: what it did not use, the stage uses no more."""
+        if self._begun != owner:
+            return
+        with self.transaction() as db:
+            db.execute(
+                "delete from uses where stage = ? and completion not in (select completion from temp.touched)",
+                (self.stage(owner),),
+            )
+            db.execute("delete from temp.touched")
+        self._begun = None
 
     def used(self, owner: Owner, keys: Iterable[str]) -> None:
         """The stage was answered with these completions."""
-        with self.transaction() as db:
-            stage = self.stage(owner)
-            db.executemany(
-                "insert or ignore into uses select ?, id from completions where key = ?",
-                ((stage, bytes.fromhex(key)) for key in keys),
+        with self.transaction():
+            self._use(owner, keys)
+
+    def _use(self, owner: Owner, keys: Iterable[str]) -> None:
+        found = [bytes.fromhex(key) for key in keys]
+        stage = self.stage(owner)
+        self.db.executemany(
+            "insert or ignore into uses select ?, id from completions where key = ?", ((stage, key) for key in found)
+        )
+        if self._begun == owner:
+            self.db.executemany(
+                "insert or ignore into temp.touched select id from completions where key = ?", ((key,) for key in found)
             )
 
     def close(self) -> None:

@@ -9,9 +9,11 @@ from drp.store.completions import NOBODY, Owner, Store
 
 BURST = 512
 """Stored answers handed out in one go, before the backend gets its turn."""
+AT_ONCE = 1000
+"""Answers kept in one transaction: a batch job's 50 000 would make SQLite's log as large as they are."""
 
 
-def free(completion: Completion) -> float:
+def free(request: Request, completion: Completion) -> float:
     """What an answer costs where no price is known."""
     return 0.0
 
@@ -22,9 +24,10 @@ class Stored:
     `owner` is the stage that asks, `cost` what it pays for an answer. Equal requests in flight are asked once.
     """
 
-    def __init__(self, inner: Backend, store: Store, owner: Owner = NOBODY, cost: Callable[[Completion], float] = free) -> None:
+    def __init__(
+        self, inner: Backend, store: Store, owner: Owner = NOBODY, cost: Callable[[Request, Completion], float] = free
+    ) -> None:
         self.inner, self.store, self.owner, self.cost = inner, store, owner, cost
-        self.hits = self.misses = 0
         self._used: list[str] = []
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
@@ -44,41 +47,37 @@ class Stored:
                     waiting = alike.setdefault(ask.request.key(), [])
                     waiting.append(ask.ticket)
                     if len(waiting) == 1:
-                        self.misses += 1
                         yield ask
                     continue
-                self.hits += 1
+                self._used.append(known.key)
                 ready.append(Answer(ask.ticket, known))
                 if len(ready) >= BURST:
                     yield None
 
         def landed(burst: Sequence[Answer]) -> Iterator[Answer]:
-            answered = [(open_[answer.ticket], answer.completion) for answer in burst]
-            kept = self.store.keep(answered, self.owner, [self.cost(completion) for _, completion in answered])
-            for (request, _), completion in zip(answered, kept, strict=True):
-                for ticket in alike.pop(request.key()):
-                    del open_[ticket]
-                    yield Answer(ticket, completion)
+            for first in range(0, len(burst), AT_ONCE):
+                answered = [(open_[answer.ticket], answer.completion) for answer in burst[first : first + AT_ONCE]]
+                kept = self.store.keep(answered, self.owner, [self.cost(*both) for both in answered])
+                for (request, _), completion in zip(answered, kept, strict=True):
+                    for ticket in alike.pop(request.key()):
+                        del open_[ticket]
+                        yield Answer(ticket, completion)
 
         try:
             for burst in self.inner.complete(missing()):
                 answers = list(landed(burst)) if burst else []
                 answers += ready
                 ready.clear()
-                yield self._noted(answers)
+                if len(self._used) >= 8 * BURST:
+                    self._note()
+                yield answers
             if ready:
-                yield self._noted(list(ready))
+                yield list(ready)
         finally:
             self._note()
 
-    def _noted(self, answers: list[Answer]) -> list[Answer]:
-        self._used += [answer.completion.key for answer in answers]
-        if len(self._used) >= 8 * BURST:
-            self._note()
-        return answers
-
     def _note(self) -> None:
-        """Write down which completions the stage was answered with: many at a time, for this is no answer's price."""
+        """Write down which stored completions the stage was answered with: many at a time, for this is no answer's price."""
         if self._used:
             self.store.used(self.owner, self._used)
             self._used = []
