@@ -6,6 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.projects import Project_, project, stop
 
 SLOW = """\
@@ -69,7 +71,11 @@ def test_ctrl_c_at_dvc_commits_nothing_and_runs_nothing_that_follows(tmp_path: P
     _unpublished(made)
 
 
-def test_a_killed_dvc_leaves_no_orphan_and_a_second_start_ends_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_a_killed_dvc_leaves_no_orphan_and_a_second_start_ends_well(
+    tmp_path: Path, shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELL", shell)  # DVC takes it; dash stays between DVC and the stage, bash does not
     made = _slow(tmp_path)
     process = made.start("dvc", "repro", "recipes/one/dvc.yaml:c")
     child = _running(made, process)

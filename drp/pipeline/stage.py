@@ -13,7 +13,7 @@ from typing import Any
 
 from drp.errors import BackendError, ConfigError, DataError, StaleCompile, choices
 from drp.fingerprint import of_value
-from drp.mortality import die_with_parent
+from drp.mortality import die_with_dvc
 from drp.op import Report
 from drp.pipeline import door, oplock, texts
 from drp.pipeline.calling import Call, build_model
@@ -64,7 +64,7 @@ def find(project: Project, recipe: str, slug: str) -> tuple[Recipe, Stage]:
 
 def run(project: Project, recipe: str, slug: str) -> None:
     """What dvc runs as `drp stage RECIPE STAGE`."""
-    die_with_parent()
+    die_with_dvc()
     exit_on_sigterm()
     os.chdir(project.root)
     running = Progress(project.scratch / "progress", recipe, slug)
