@@ -49,6 +49,8 @@ create table runs (
 payments: every answer that came from a backend, and what it cost its stage. leases: money set aside by running processes.
 texts: prompts as they were when a stage used them. runs: how fast stages were answered."""
 
+TOUCHED = 4096
+"""Completions that a run has used, held back before they are noted."""
 CURE = "`drp cache check --repair` saves what is sound"
 CURES = {
     sqlite3.SQLITE_BUSY: "another process has held it for a minute: run again when that one is through",
@@ -83,6 +85,7 @@ class Store:
         self._models: dict[str, int] = {}
         self._stages: dict[Owner, int] = {}
         self._begun: Owner | None = None
+        self._touched: list[bytes] = []
         try:
             _folder(path.parent)
             self._held = hold(path, fcntl.LOCK_SH)
@@ -250,13 +253,14 @@ class Store:
         with self.transaction() as db:
             db.execute("create temp table if not exists touched (completion integer primary key)")
             db.execute("delete from temp.touched")
-        self._begun = owner
+        self._begun, self._touched = owner, []
 
     def end(self, owner: Owner) -> None:
         """The run that began ended well: what it did not use, the stage uses no more."""
         if self._begun != owner:
             return
         with self.transaction() as db:
+            self._note_touched()
             db.execute(
                 "delete from uses where stage = ? and completion not in (select completion from temp.touched)",
                 (self.stage(owner),),
@@ -276,9 +280,16 @@ class Store:
             "insert or ignore into uses select ?, id from completions where key = ?", ((stage, key) for key in found)
         )
         if self._begun == owner:
-            self.db.executemany(
-                "insert or ignore into temp.touched select id from completions where key = ?", ((key,) for key in found)
-            )
+            self._touched += found
+            if len(self._touched) >= TOUCHED:
+                self._note_touched()
+
+    def _note_touched(self) -> None:
+        """Many at a time: a temporary table, too, is written at each transaction's end."""
+        touched, self._touched = self._touched, []
+        self.db.executemany(
+            "insert or ignore into temp.touched select id from completions where key = ?", ((key,) for key in touched)
+        )
 
     def close(self) -> None:
         """Let go of the file."""
