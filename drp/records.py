@@ -20,6 +20,8 @@ Record = dict[str, Any]
 
 ROWS = 1024
 """Rows in a row group: fixed, because other boundaries are other bytes and would defeat early cut-off."""
+TRAIL_ROWS = 16384
+"""The same in a trail, whose rows are small: a million records have a dozen million, and each group costs a reader time."""
 
 
 class TrailRow(TypedDict):
@@ -175,12 +177,13 @@ def count(path: Path) -> int:
 
 
 class Writer:
-    """Writes rows to one Parquet file: same rows, same bytes. Rows must come sorted by `key`; the file appears on close."""
+    """Writes rows to one Parquet file, `group` rows in a row group: same rows, same bytes. Rows must come sorted by `key`; the
+    file appears on close."""
 
-    def __init__(self, path: Path, schema: "pa.Schema", key: str = "id", unique: bool = True) -> None:
+    def __init__(self, path: Path, schema: "pa.Schema", key: str = "id", unique: bool = True, group: int = ROWS) -> None:
         import pyarrow.parquet as pq
 
-        self.path, self.schema, self.key, self.unique = path, schema, key, unique
+        self.path, self.schema, self.key, self.unique, self.group = path, schema, key, unique, group
         self.rows = 0
         self._last: str | None = None
         self._buffer: list[Any] = []
@@ -198,13 +201,13 @@ class Writer:
         self._last = here
         self._buffer.append(row)
         self.rows += 1
-        if len(self._buffer) == ROWS:
+        if len(self._buffer) == self.group:
             self._flush()
 
     def _flush(self) -> None:
         pa = arrow()
         if self._buffer:
-            self._file.write_table(pa.Table.from_pylist(self._buffer, schema=self.schema), row_group_size=ROWS)
+            self._file.write_table(pa.Table.from_pylist(self._buffer, schema=self.schema), row_group_size=self.group)
             self._buffer = []
 
     def close(self) -> None:

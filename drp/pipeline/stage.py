@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from drp.errors import BackendError, ConfigError, DataError, StaleCompile, choices
-from drp.fingerprint import of_value
+from drp.fingerprint import canonical, of_value
 from drp.mortality import die_with_dvc
 from drp.op import Report
 from drp.pipeline import door, oplock, texts
@@ -25,7 +25,7 @@ from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import price
 from drp.recipe.resolve import Recipe, RoleUse, Stage, resolved_file
-from drp.records import DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
+from drp.records import TRAIL_ROWS, DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
 from drp.store.completions import Owner
 
@@ -104,6 +104,7 @@ class Run:
         self.inputs = Inputs(project.root, self._paths(), self._values(stage))
         self.counts: Counter[str] = Counter()
         self.call = Call(project, stage, mapping(project.params))
+        self.fingerprint = oplock.read(project)[stage.op.name].fingerprint  # it is current: see `run`
 
     def _paths(self) -> list[str]:
         refs = [*self.stage.inputs, *(r for rs in self.stage.named.values() for r in rs)]
@@ -132,10 +133,9 @@ class Run:
     def run(self, progress: Progress) -> None:
         """Work and publish; nothing is left behind when anything goes wrong."""
         params = mapping(self.project.params)
-        fingerprint = oplock.read(self.project)[self.stage.op.name].fingerprint  # it is current: see `run`
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
-        identity = of_value([self.inputs.hashes, self.inputs.values, fingerprint])
+        identity = of_value([self.inputs.hashes, self.inputs.values, self.fingerprint])
         resume = self.project.scratch / "resume" / identity[:32]
         op = self.stage.op
         progress.expect(op.name, self._total(), several=op.makes_records and op.takes == "one")
@@ -153,7 +153,7 @@ class Run:
                     self._write(result, progress)
             work.close()
             if not isinstance(result, Report):
-                self._manifest(params, fingerprint, work)
+                self._manifest(params, work)
             self.inputs.hold(self._values(find(self.project, self.ref.recipe, self.ref.slug)[1]))
             self._publish()
             shutil.rmtree(resume, ignore_errors=True)
@@ -177,7 +177,7 @@ class Run:
         with (
             Writer(self.part / f"{name}.parquet", self._schema()) as kept,
             Writer(self.part / f"{name}.dropped.parquet", schema_of(DroppedRow), unique=False) as dropped,
-            Writer(self.part / f"{name}.trail.parquet", schema_of(TrailRow), key="record", unique=False) as trail,
+            Writer(self.part / f"{name}.trail.parquet", self._trail_schema(), "record", unique=False, group=TRAIL_ROWS) as trail,
         ):
             for outcome in outcomes:
                 progress.step(outcome)
@@ -214,7 +214,13 @@ class Run:
                     base = base.append(column)
         return schema_of(op.adds, base) if op.adds else base
 
-    def _manifest(self, params: dict[str, Any], fingerprint: str, work: StageWork) -> None:
+    def _trail_schema(self) -> Any:
+        """The trail's columns; what is the same in all of its rows stands once, in the file's metadata."""
+        prompts = {name: self.project.prompt(name).fingerprint() for name in self.stage.prompts.values()}
+        told = {"op": self.stage.op.name, "fingerprint": self.fingerprint, "prompts": canonical(prompts)}
+        return schema_of(TrailRow).with_metadata({f"drp.{key}": value for key, value in told.items()})
+
+    def _manifest(self, params: dict[str, Any], work: StageWork) -> None:
         reasons = {k: v for k, v in sorted(self.counts.items()) if k != "kept"}
         models = {
             f"{key}.{label}".rstrip("."): model_identity(build_model(self.project, params, use))
@@ -223,7 +229,7 @@ class Run:
         write_json(
             self.part / f"{self.ref.name}.manifest.json",
             {
-                "recipe": self.ref.recipe, "stage": self.ref.slug, "op": self.stage.op.name, "fingerprint": fingerprint,
+                "recipe": self.ref.recipe, "stage": self.ref.slug, "op": self.stage.op.name, "fingerprint": self.fingerprint,
                 "options": self.stage.options(), "models": models,
                 "prompts": {name: self.project.prompt(name).fingerprint() for name in self.stage.prompts.values()},
                 "inputs": self.inputs.hashes,
