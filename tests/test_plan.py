@@ -16,7 +16,7 @@ from drp.backends import Answer, Ask
 from drp.models import Completion, Endpoint, Message, Model, Sampling
 from drp.pipeline import texts, yamlfile
 from drp.pipeline.pace import Stopwatch
-from drp.planning.peek import peek
+from drp.store.peek import peek
 from drp.store.completions import Owner, Store
 from tests.projects import Project_, project, stop
 

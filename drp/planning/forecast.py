@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from drp.pipeline.locked import Files, Lock
 from drp.planning.entries import ABSENT, Entries, Entry
-from drp.planning.locked import Files, Lock
 from drp.planning.why import Judge, Output, Reason, Upstream
 from drp.store.completions import Store
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from drp.models import Model
 from drp.money.ledger import Limit, lost, spent
+from drp.pipeline.locked import Files
 from drp.pipeline.yamlfile import mapping
 from drp.planning.entries import Entries
 from drp.planning.forecast import Fate, Forecast
 from drp.planning.guess import Guess, Guesser
-from drp.planning.locked import Files
-from drp.planning.peek import peek
 from drp.planning.probe import Probe, Rehearsal, asks
 from drp.project import Project
 from drp.store.completions import Owner
+from drp.store.peek import peek
 
 
 @dataclass(frozen=True)

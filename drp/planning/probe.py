@@ -14,9 +14,9 @@ from drp.money.purse import Bound
 from drp.op import Dialogue, Report, Talk
 from drp.pipeline import oplock
 from drp.pipeline.calling import Call, Rows
+from drp.pipeline.locked import Made
 from drp.pipeline.work import WINDOW
 from drp.planning.forecast import Fate, Forecast
-from drp.planning.locked import Made
 from drp.planning.why import Input, Upstream
 from drp.project import Project
 from drp.recipe.binding import model as bind

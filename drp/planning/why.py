@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from drp.pipeline import texts
+from drp.pipeline.locked import Files, Lock
 from drp.planning.entries import ABSENT, Entries, Entry
-from drp.planning.locked import Files, Lock
 from drp.store.completions import Store
 
 Fault = Literal["missing", "changed by hand", "not in DVC's cache", "new"]

@@ -1,0 +1,1 @@
+"""Lineage in the formats of others: each made from the graph."""

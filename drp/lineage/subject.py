@@ -1,0 +1,199 @@
+"""What a TARGET on the command line means: a file, a stage, a model, a metric, a record, a completion, or a piece of text."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from drp.errors import DataError, choices
+from drp.lineage.branch import short
+from drp.lineage.graph import Graph, Node
+from drp.lineage.replies import LEAST, Replies
+from drp.lineage.snapshot import Snapshot
+from drp.lineage.tables import PARTS, Part, Tables
+from drp.project import Project
+
+Kind = Literal["file", "model", "stage", "recipe", "metric", "role", "record", "completion", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`name` is the path, address, metric's key, role, id, key or text. `nodes`: who made the file or model, the stage itself,
+    who reports the metric, what the recipe is for, who uses the role, who holds the record (the last one first); `part` says
+    whether that one kept or dropped it."""
+
+    kind: Kind
+    name: str
+    nodes: tuple[Node, ...] = ()
+    part: Part = ""
+
+    @property
+    def node(self) -> Node:
+        """The stage that the answer begins with."""
+        return self.nodes[0]
+
+
+class Lineage:
+    """All that answers need, of one state of a project."""
+
+    def __init__(self, project: Project, at: str | None = None) -> None:
+        self.project = project
+        self.snapshot = Snapshot(project, at)
+        self.graph = Graph(self.snapshot)
+        self.tables = Tables(self.graph)
+        self.replies = Replies(self.tables)
+        if not self.graph.nodes:
+            raise DataError(f"no stage has run in {self.snapshot.name}: `drp run NAME` (or `dvc repro`) runs a recipe's")
+
+    def subject(self, target: str, kind: str | None = None, within: str | None = None) -> Subject:
+        """What `target` means, taken for a `kind` if one is given, looked for in the stage `within` if one is given; DataError
+        that says what was looked for where it is nothing."""
+        if kind is not None and kind not in KINDS:
+            raise DataError(f"{kind!r} is not a kind of target{choices(kind, KINDS)}")
+        ways: dict[str, Callable[[str], Subject | None]] = {
+            "file": self._file, "model": self._model, "stage": self._stage, "recipe": self._recipe, "metric": self._metric,
+            "role": self._role, "record": lambda name: self._record(name, within), "completion": self._completion,
+            "text": lambda text: self._text(text, within),
+        }  # fmt: skip
+        for name, way in ways.items():
+            if kind in (None, name) and (found := way(target)):
+                return found
+        raise DataError(self._nothing(target, kind))
+
+    def within(self, name: str | None) -> list[Node]:
+        """The stages to look in for a record: that one; or all that make records, the last ones first."""
+        if name is not None:
+            return [self.graph.stage(name)]
+        last = [node for recipe in self.graph.recipes for node in self.graph.datasets(recipe)]
+        rest = [node for node in reversed(self.graph.nodes.values()) if node.base and node not in last]
+        return [*last, *rest]
+
+    # -- the ways ----------------------------------------------------------------------------------------------------------
+
+    def _file(self, target: str) -> Subject | None:
+        path = self._path(target)
+        if path is None:
+            return None
+        maker = self.graph.maker(path)
+        if maker:
+            return Subject("model" if path == maker.model else "file", path, (maker,))
+        return Subject("file", path) if self.graph.readers(path) else None
+
+    def _path(self, target: str) -> str | None:
+        """A path of the project, as locks name it: of a file in a folder that is an out or a dep, the folder's."""
+        if "\n" in target or not target:
+            return None
+        given = Path(target)
+        if not given.is_absolute() and (Path.cwd() / given).exists():
+            given = Path.cwd() / given
+        root = self.project.root.resolve()
+        if given.is_absolute():
+            if not given.resolve().is_relative_to(root):
+                return None
+            given = given.resolve().relative_to(root)
+        known = {path for node in self.graph.nodes.values() for path in (*node.outs, *node.deps)}
+        return next((path.as_posix() for path in (given, *given.parents) if path.as_posix() in known), None)
+
+    def _stage(self, target: str) -> Subject | None:
+        found = self.graph.nodes.get(target)
+        named = [found] if found else [node for node in self.graph.nodes.values() if node.slug == target]
+        if len(named) > 1:
+            raise DataError(f"{target!r} is a stage of several recipes: say which: {', '.join(n.address for n in named)}")
+        if not named:
+            return None
+        node = named[0]
+        return Subject("model", node.model, (node,)) if node.model else Subject("stage", node.address, (node,))
+
+    def _model(self, target: str) -> Subject | None:
+        found = self._stage(target) or self._file(target)
+        return found if found and found.kind == "model" else None
+
+    def _recipe(self, target: str) -> Subject | None:
+        return Subject("recipe", target, tuple(self.graph.datasets(target))) if target in self.graph.recipes else None
+
+    def _metric(self, target: str) -> Subject | None:
+        where, colon, key = target.partition(":")
+        reporting = [node for node in self.graph.nodes.values() if node.report]
+        named = [n for n in reporting if colon and where in (n.address, n.slug, n.report)]
+        key = key if named else target
+        if any(c.isspace() for c in key) or "." not in key:
+            return None
+        found = [(node, name) for node in named or reporting for name in self.graph.metrics(node) if name == key]
+        if len(found) > 1:
+            which = ", ".join(f"{node.address}:{name}" for node, name in found)
+            raise DataError(f"{target!r} is a metric of several reports: say which: {which}")
+        if named and not found:
+            keys = [name for node in named for name in self.graph.metrics(node)]
+            raise DataError(f"{where} reports no metric {key!r}{choices(key, keys)}")
+        return Subject("metric", key, (found[0][0],)) if found else None
+
+    def _role(self, target: str) -> Subject | None:
+        place = ("params.yaml", f"models.{target}")
+        users = [node for node in self.graph.nodes.values() if place in node.params]
+        return Subject("role", target, tuple(users)) if users else None
+
+    def _record(self, target: str, within: str | None) -> Subject | None:
+        if not target or any(c.isspace() for c in target):
+            return None
+        if found := self._exact(target, within):
+            return found
+        if len(target) < 4:
+            return None
+        beginning = {name for node in self._here(within) for name in self.tables.beginning(node, target)}
+        beginning = {name for name in beginning if name.partition("/")[0] != target} if "/" not in target else beginning
+        if len(beginning) == 1:
+            return self._exact(beginning.pop(), within)
+        return None
+
+    def _exact(self, target: str, within: str | None) -> Subject | None:
+        for node in self._here(within):
+            for part in PARTS:
+                if self.tables.row(node, target, "id", part=part):
+                    return Subject("record", target, (node,), part)
+        return None
+
+    def _here(self, within: str | None) -> Iterator[Node]:
+        """The stages whose records can be read here."""
+        return (node for node in self.within(within) if within or self.tables.present(node))
+
+    def _completion(self, target: str) -> Subject | None:
+        if not LEAST <= len(target) <= 64 or not set(target) <= HEX:
+            return None
+        found = self.replies.find(target)
+        if found is None and len(target) == 64:
+            return Subject("completion", target)
+        return Subject("completion", found.key) if found else None
+
+    def _text(self, target: str, within: str | None) -> Subject | None:
+        nodes = tuple(self._here(within))
+        return Subject("text", target, nodes) if target.strip() and nodes else None
+
+    def _nothing(self, target: str, kind: str | None) -> str:
+        if kind in ("stage", "model"):
+            return f"no stage {target!r} has run{choices(target, self.graph.nodes)}"
+        if kind == "recipe":
+            return f"no recipe {target!r} has run{choices(target, self.graph.recipes)}"
+        if kind == "file":
+            known = {path for node in self.graph.nodes.values() for path in (*node.outs, *node.deps)}
+            return f"no stage made or read a file {target!r} in {self.snapshot.name}{near(target, known)}"
+        what = {"record": "record with the id", "completion": "completion with the key", None: "thing called"}.get(kind, kind)
+        absent = [node.address for node in self.graph.nodes.values() if node.base and not self.tables.present(node)]
+        here = (
+            f"; the records of {len(absent)} stages are not here (`dvc pull`): {short(', '.join(absent), 120)}" if absent else ""
+        )
+        return f"no {what} {target!r} in {self.snapshot.name}{here}"
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.replies.close()
+        self.tables.close()
+
+
+def near(value: str, among: set[str]) -> str:
+    """`; did you mean 'x'?`, of choices too many to list."""
+    import difflib
+
+    found = difflib.get_close_matches(value, sorted(among), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""

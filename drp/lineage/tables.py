@@ -1,0 +1,134 @@
+"""The records of stages, looked up where they lie: DuckDB over Parquet, by id, by the beginning of an id, by a piece of text."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from drp.errors import DataError
+from drp.lineage.graph import Graph, Node
+from drp.records import Record
+
+if TYPE_CHECKING:
+    import duckdb
+
+Part = Literal["", ".dropped", ".trail"]
+"""Which of a stage's files: its records, those it dropped, or the trail."""
+
+PARTS: tuple[Part, ...] = ("", ".dropped")
+"""The files of records."""
+AFTER = "0"
+"""The character behind `/`: ids that extend X lie from `X/` up to `X0`."""
+
+
+class Tables:
+    """DuckDB over the files of a graph. Files are sorted (by id; trails by record), so a lookup reads a row group or two."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._columns: dict[tuple[str, Part], list[str]] = {}
+
+    @cached_property
+    def db(self) -> "duckdb.DuckDBPyConnection":
+        """The connection: in memory, with nothing from the network."""
+        import duckdb
+
+        db = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+        db.execute("set enable_progress_bar = false")
+        db.execute("set parquet_metadata_cache = true")
+        return db
+
+    def file(self, node: Node, part: Part = "") -> Path:
+        """Where one of a stage's Parquet files lies; DataError where the stage makes no records, or they are nowhere."""
+        path = f"{node.base}{part}.parquet"
+        if node.base is None or path not in node.outs:
+            raise DataError(f"{node.address}: makes no records")
+        return self.graph.snapshot.data(path, node.outs[path])
+
+    def present(self, node: Node, part: Part = "") -> bool:
+        """Whether the file can be read here (or the stage makes none: it can not)."""
+        path = f"{node.base}{part}.parquet"
+        return path in node.outs and self.graph.snapshot.find(path, node.outs[path]) is not None
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[Record]:
+        """The rows of a query, as dictionaries; DataError where a file is not sound."""
+        import duckdb
+
+        try:
+            found = self.db.execute(sql, list(values))
+            names = [column[0] for column in found.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        except duckdb.Error as error:
+            raise DataError(f"a data file cannot be read: {error}; `drp verify` says which is not what its lock names") from error
+
+    def columns(self, node: Node, part: Part = "") -> list[str]:
+        """The columns of a stage's file."""
+        key = (node.address, part)
+        if key not in self._columns:
+            import pyarrow.parquet as pq
+
+            self._columns[key] = list(pq.read_schema(self.file(node, part)).names)
+        return self._columns[key]
+
+    def row(self, node: Node, record: str, *columns: str, part: Part = "") -> Record | None:
+        """The row with that id, of these columns (all of them where none is named); None where there is none."""
+        found = self._rows(node, "id = ?", [record], columns, part)
+        return found[0] if found else None
+
+    def under(self, node: Node, record: str, *columns: str, part: Part = "", limit: int = 1000) -> list[Record]:
+        """The rows with that id, and those whose ids extend it (`<id>/…`), in order."""
+        return self._rows(node, f"id = ? or (id >= ? and id < ?) order by id limit {limit}",
+                          [record, f"{record}/", f"{record}{AFTER}"], columns, part)  # fmt: skip
+
+    def beginning(self, node: Node, start: str, limit: int = 3, part: Part = "") -> list[str]:
+        """Ids that begin with `start`."""
+        found = self._rows(node, f"id >= ? and id < ? order by id limit {limit}", [start, f"{start}\U0010ffff"], ("id",), part)
+        return [row["id"] for row in found]
+
+    def trail(self, node: Node, record: str) -> list[Record]:
+        """The trail's rows of a record, in order."""
+        return self._rows(node, "record = ?", [record], (), ".trail")
+
+    def containing(self, node: Node, column: str, text: str, *columns: str, limit: int = 20) -> list[Record]:
+        """Rows whose text column holds a piece of text, in order; the whole column is read."""
+        return self._rows(node, f"contains({_quoted(column)}, ?) order by id limit {limit}", [text], columns, "")
+
+    def count(self, node: Node, part: Part = "") -> int:
+        """How many rows a file has."""
+        ((rows,),) = self.db.execute("select count(*) from read_parquet(?)", [str(self.file(node, part))]).fetchall()
+        return int(rows)
+
+    def _rows(self, node: Node, where: str, values: Sequence[Any], columns: Sequence[str], part: Part) -> list[Record]:
+        chosen = ", ".join(map(_quoted, columns)) or "*"
+        return self.query(f"select {chosen} from read_parquet(?) where {where}", [str(self.file(node, part)), *values])
+
+    # -- where a record is, in stages -----------------------------------------------------------------------------------
+
+    def holders(self, record: str) -> Iterator[tuple[Node, Part]]:
+        """The stages that kept or dropped a record of exactly that id, in the order of making."""
+        for node in self.graph.nodes.values():
+            if node.base is None:
+                continue
+            for part in PARTS:
+                if self.row(node, record, "id", part=part):
+                    yield node, part
+
+    def source(self, node: Node, record: str) -> tuple[Node, str] | None:
+        """The record of an input that a stage made a record from: of that id, or of the longest beginning of it."""
+        inputs = self.graph.inputs(node)
+        name = record
+        while name:
+            for other in inputs:
+                if self.row(other, name, "id"):
+                    return other, name
+            name = name.rpartition("/")[0]
+        return None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if "db" in self.__dict__:
+            self.db.close()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
