@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--repair", action="store_true", help="save what is sound into a new file, set the old one aside")
     export = add("export", _export, "write the completions that the last runs of recipes used to one Parquet file")
     export.add_argument("names", nargs="*", metavar="NAME", help="recipes, with the stages that they take over (default: all)")
-    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export.add_argument("--out", type=Path, metavar="FILE", help="default, of one recipe: recipes/NAME/completions.parquet")
     export.add_argument("--stage", metavar="STAGE", help="only this stage, in all its variants")
     import_ = add("import", _import, "put in the completions of exported files that are not there yet")
     import_.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -159,12 +159,20 @@ def _export(project: Project, given: argparse.Namespace) -> None:
     try:
         known = owners(store)
         of = _of_stage([o for o in known if not given.names or o in _taken(project, given.names, known)], given.stage)
-        count = export(store, of, given.out)
+        out = given.out or _shared(project, given.names)
+        count = export(store, of, out)
         ((rows,),) = store.rows("select count(*) from completions")
     finally:
         store.close()
-    print(f"{given.out}: {count} completions of {len(of)} stages ({rows - count} others left out)")
-    print(f"share it: dvc add {given.out}; then, elsewhere: drp cache import {given.out}")
+    print(f"{out}: {count} completions of {len(of)} stages ({rows - count} others left out)")
+    print(f"share it: dvc add {out}; then, elsewhere, after dvc pull: `drp why` finds it, drp cache import {out} spares paying")
+
+
+def _shared(project: Project, names: list[str]) -> Path:
+    """Where the completions of a recipe are looked for by `drp why` and `drp verify`."""
+    if len(names) != 1 or names[0] not in project.recipes():
+        raise ConfigError("say where to: --out FILE (it may be left out where one recipe is named)")
+    return project.root / "recipes" / names[0] / "completions.parquet"
 
 
 def _taken(project: Project, names: list[str], known: "list[Owner]") -> "set[Owner]":

@@ -137,15 +137,15 @@ class Lineage:
     def _record(self, target: str, within: str | None) -> Subject | None:
         if not target or any(c.isspace() for c in target):
             return None
-        if found := self._exact(target, within):
-            return found
+        if known := self._exact(target, within):
+            return known
         if len(target) < 4:
             return None
-        beginning = {name for node in self._here(within) for name in self.tables.beginning(node, target)}
-        beginning = {name for name in beginning if name.partition("/")[0] != target} if "/" not in target else beginning
-        if len(beginning) == 1:
-            return self._exact(beginning.pop(), within)
-        return None
+        found = [(node, name) for node in self._here(within) for name in self.tables.beginning(node, target, 2)]
+        roots = sorted({name.partition("/")[0] for _, name in found})
+        if len(roots) > 1:
+            raise DataError(f"{target!r} is the beginning of several ids: say which: {', '.join(roots[:5])}")
+        return Subject("record", found[0][1], (found[0][0],)) if found else None
 
     def _exact(self, target: str, within: str | None) -> Subject | None:
         for node in self._here(within):

@@ -1,0 +1,34 @@
+"""Say where a record, a sentence, a file, a model or a metric comes from."""
+
+import argparse
+import json
+import sys
+
+from drp.project import Project
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    what = "a record's id, a piece of text, a file, a stage, a model, a metric, a completion's key"
+    parser.add_argument("target", metavar="TARGET", help=what)
+    parser.add_argument("--at", metavar="REV", help="as it was at a revision or in an experiment (default: as it is here)")
+    kinds = "take TARGET for a file, model, stage, recipe, metric, role, record, completion or text"
+    parser.add_argument("--as", dest="kind", metavar="KIND", help=kinds)
+    parser.add_argument("--in", dest="within", metavar="STAGE", help="look for the record or text in this stage's records")
+    parser.add_argument("-n", type=int, default=1, help="how many records are told of where a text stands in (default: 1)")
+    parser.add_argument("--full", action="store_true", help="everything: prompts, replies, values, packages, commits")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Do it."""
+    from drp.lineage.subject import Lineage
+    from drp.lineage.telling import tell
+    from drp.lineage.why import why
+
+    lineage = Lineage(Project.here(), given.at)
+    try:
+        found = why(lineage, lineage.subject(given.target, given.kind, given.within), given.n)
+    finally:
+        lineage.close()
+    sys.stdout.write(json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n" if given.json else tell(found, given.full))
