@@ -189,7 +189,8 @@ class Writer:
         self._buffer: list[Any] = []
         self._temporary = path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd", version="2.6")
+        # Statistics of the key alone, which lookups go by: those of long texts would be most of the file's footer.
+        self._file = pq.ParquetWriter(self._temporary, schema, compression="zstd", version="2.6", write_statistics=[key])
 
     def add(self, row: Any) -> None:
         """One row more; DataError where it is out of order, repeats an id, or has columns that the schema lacks."""

@@ -42,6 +42,8 @@ class Origins:
         self.snapshot = snapshot
         self._known: dict[str, Origin] = {}
         self._values: dict[tuple[str, str], dict[str, Any]] = {}
+        self._contents: dict[tuple[str, str], bytes | None] = {}
+        self._last: dict[tuple[str, str | None], str | None] = {}
 
     def of(self, node: Node) -> Origin:
         """The origin of a stage's outcome."""
@@ -77,12 +79,16 @@ class Origins:
         return self._values[commit, file]
 
     def _git(self, commit: str, path: str) -> bytes | None:
-        return git(self.snapshot.root, "show", f"{commit}:./{path}")
+        if (commit, path) not in self._contents:
+            self._contents[commit, path] = git(self.snapshot.root, "show", f"{commit}:./{path}")
+        return self._contents[commit, path]
 
     def last(self, path: str, commit: str | None) -> str | None:
         """The commit that last changed a file, up to another commit (None: HEAD)."""
-        told = git(self.snapshot.root, "log", "-1", "--format=%H", commit or "HEAD", "--", path)
-        return (told or b"").decode().strip() or None
+        if (path, commit) not in self._last:
+            told = git(self.snapshot.root, "log", "-1", "--format=%H", commit or "HEAD", "--", path)
+            self._last[path, commit] = (told or b"").decode().strip() or None
+        return self._last[path, commit]
 
 
 def _at(data: Any, key: str) -> Any:

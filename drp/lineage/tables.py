@@ -1,12 +1,14 @@
-"""The records of stages, looked up where they lie: DuckDB over Parquet, by id, by the beginning of an id, by a piece of text."""
+"""The records of stages, looked up where they lie: by id, by the beginning of an id, by a piece of text."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from drp.errors import DataError
 from drp.lineage.graph import Graph, Node
+from drp.lineage.ordered import Ordered
 from drp.records import Record
 
 if TYPE_CHECKING:
@@ -22,11 +24,12 @@ AFTER = "0"
 
 
 class Tables:
-    """DuckDB over the files of a graph. Files are sorted (by id; trails by record), so a lookup reads a row group or two."""
+    """The files of a graph: sorted (by id; trails by record), so that a lookup reads a row group or two; for searches and sums,
+    DuckDB over them."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._columns: dict[tuple[str, Part], list[str]] = {}
+        self._open: dict[tuple[str, Part], Ordered] = {}
 
     @cached_property
     def db(self) -> "duckdb.DuckDBPyConnection":
@@ -61,46 +64,47 @@ class Tables:
         except duckdb.Error as error:
             raise DataError(f"a data file cannot be read: {error}; `drp verify` says which is not what its lock names") from error
 
+    def ordered(self, node: Node, part: Part = "") -> Ordered:
+        """A stage's file, open for lookups by its key."""
+        key = (node.address, part)
+        if key not in self._open:
+            self._open[key] = Ordered(self.file(node, part), "record" if part == ".trail" else "id")
+        return self._open[key]
+
     def columns(self, node: Node, part: Part = "") -> list[str]:
         """The columns of a stage's file."""
-        key = (node.address, part)
-        if key not in self._columns:
-            import pyarrow.parquet as pq
-
-            self._columns[key] = list(pq.read_schema(self.file(node, part)).names)
-        return self._columns[key]
+        return self.ordered(node, part).columns
 
     def row(self, node: Node, record: str, *columns: str, part: Part = "") -> Record | None:
         """The row with that id, of these columns (all of them where none is named); None where there is none."""
-        found = self._rows(node, "id = ?", [record], columns, part)
-        return found[0] if found else None
+        return next(iter(self.ordered(node, part).at(record, columns or None)), None)
 
     def under(self, node: Node, record: str, *columns: str, part: Part = "", limit: int = 1000) -> list[Record]:
         """The rows with that id, and those whose ids extend it (`<id>/…`), in order."""
-        return self._rows(node, f"id = ? or (id >= ? and id < ?) order by id limit {limit}",
-                          [record, f"{record}/", f"{record}{AFTER}"], columns, part)  # fmt: skip
+        file = self.ordered(node, part)
+        extended = file.between(f"{record}/", f"{record}{AFTER}", columns or None)
+        return list(islice(chain(file.at(record, columns or None), extended), limit))
 
     def beginning(self, node: Node, start: str, limit: int = 3, part: Part = "") -> list[str]:
         """Ids that begin with `start`."""
-        found = self._rows(node, f"id >= ? and id < ? order by id limit {limit}", [start, f"{start}\U0010ffff"], ("id",), part)
-        return [row["id"] for row in found]
+        found = self.ordered(node, part).between(start, f"{start}\U0010ffff", ["id"])
+        return [row["id"] for row in islice(found, limit)]
 
     def trail(self, node: Node, record: str) -> list[Record]:
         """The trail's rows of a record, in order."""
-        return self._rows(node, "record = ?", [record], (), ".trail")
+        return self.ordered(node, ".trail").at(record)
 
     def containing(self, node: Node, column: str, text: str, *columns: str, limit: int = 20) -> list[Record]:
         """Rows whose text column holds a piece of text, in order; the whole column is read."""
-        return self._rows(node, f"contains({_quoted(column)}, ?) order by id limit {limit}", [text], columns, "")
+        chosen = ", ".join(map(_quoted, columns)) or "*"
+        return self.query(
+            f"select {chosen} from read_parquet(?) where contains({_quoted(column)}, ?) order by id limit {limit}",
+            [str(self.file(node)), text],
+        )
 
     def count(self, node: Node, part: Part = "") -> int:
         """How many rows a file has."""
-        ((rows,),) = self.db.execute("select count(*) from read_parquet(?)", [str(self.file(node, part))]).fetchall()
-        return int(rows)
-
-    def _rows(self, node: Node, where: str, values: Sequence[Any], columns: Sequence[str], part: Part) -> list[Record]:
-        chosen = ", ".join(map(_quoted, columns)) or "*"
-        return self.query(f"select {chosen} from read_parquet(?) where {where}", [str(self.file(node, part)), *values])
+        return self.ordered(node, part).rows
 
     # -- where a record is, in stages -----------------------------------------------------------------------------------
 
@@ -125,7 +129,10 @@ class Tables:
         return None
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the files."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
         if "db" in self.__dict__:
             self.db.close()
 
