@@ -86,7 +86,7 @@ class Backwards:
         """The trail that a stage of the chain has of the record."""
         if node.address not in self._trails:
             name = next((link.record for link in self.chain.links if link.node == node), self.record)
-            self._trails[node.address] = self.tables.trail(node, name)
+            self._trails[node.address] = self.tables.trail(node, name, *CITED)
         return self._trails[node.address]
 
     def last(self, op: str) -> Node | None:
@@ -139,6 +139,8 @@ class Backwards:
         return Branch("action", action["action"], words, dict(action), below)
 
 
+CITED = ("step", "src_start", "src_end", "out_start", "out_end", "completion")
+"""What is read of a trail; the record has the rest."""
 CITES_NONE = frozenset(("load", "generate", "narrate", "verify", "mix", "sft", "pretrain", "evaluate"))
 """Ops whose trails cite no completion."""
 FROM = {"verbatim": "stands so in ", "rewritten": "rewritten from ", "merged": "merged from ", "connective": "put in between"}

@@ -25,6 +25,10 @@ OWN: dict[str, tuple[str, ...]] = {
 """The columns that drp's own ops add; of other ops they are found by comparing files."""
 
 
+UNTOLD = frozenset(("response", "solution", "draft", "style"))
+"""Columns of whole texts that answers do not tell: other columns, or the completion, have them."""
+
+
 @dataclass(frozen=True)
 class Link:
     """A stage, and the record's id there."""
@@ -54,7 +58,7 @@ class Chain:
 
     def own(self, link: Link) -> Record:
         """What the stage gave the record. Later stages carry it along, unless one of them gave it anew."""
-        names = self._columns(link)
+        names = [name for name in self._columns(link) if name not in UNTOLD]
         later = [c for other in self.links[: self.links.index(link)] for c in self._columns(other)]
         carried = not set(names) & set(later) and set(names) <= self.last.keys()
         row = self.last if carried else self._row(link)
@@ -62,7 +66,9 @@ class Chain:
 
     def _row(self, link: Link) -> Record:
         if link.node.address not in self._rows:
-            self._rows[link.node.address] = self.tables.row(link.node, link.record) or {}
+            last = link == self.links[0]
+            wanted = [c for c in self.tables.columns(link.node) if c not in UNTOLD] if last else self._columns(link)
+            self._rows[link.node.address] = self.tables.row(link.node, link.record, *wanted) or {}
         return self._rows[link.node.address]
 
     def _columns(self, link: Link) -> tuple[str, ...]:
@@ -90,7 +96,7 @@ def source(tables: Tables, node: Node, record: str) -> Link | None:
 
 def parents(tables: Tables, node: Node, record: str) -> list[Link]:
     """The records that a mix made one from, the one whose columns it has first: all inputs that had it."""
-    named = [parent.partition(":") for row in tables.trail(node, record) for parent in row["parents"]]
+    named = [parent.partition(":") for row in tables.trail(node, record, "parents") for parent in row["parents"]]
     among = joined(tables, node)
     found = [(tables.graph.labelled(node, label, among=among), name) for label, _, name in named]
     return [Link(other, name) for other, name in found if other]

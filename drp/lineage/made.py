@@ -6,7 +6,6 @@ from typing import Any
 
 from drp.lineage.branch import Branch, short
 from drp.lineage.graph import Node
-from drp.lineage.origin import Origins
 from drp.lineage.subject import Lineage
 
 KEY = 12
@@ -18,7 +17,7 @@ class Making:
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage, self.graph, self.replies = lineage, lineage.graph, lineage.replies
-        self.origins = Origins(lineage.snapshot)
+        self.origins = lineage.origins
 
     # -- stages --------------------------------------------------------------------------------------------------------------
 

@@ -17,15 +17,16 @@ from drp.records import Record, arrow
 
 class Ordered:
     """One file whose rows rise by `key`, held open. A lookup reads the key column of one row group (two at a border),
-    and of the columns asked for only that group; nothing is read of the others. DataError where the file is not sound."""
+    and of the columns asked for only that group; nothing is read of the others. `repeated` are columns of few different texts,
+    which are decoded once each. DataError where the file is not sound."""
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, repeated: Sequence[str] = ()) -> None:
         arrow()  # keeps pandas out: importing it takes longer than all lookups together
         import pyarrow.parquet as pq
 
         self.path, self.key = path, key
         with self._sound():
-            self._file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+            self._file = pq.ParquetFile(path, memory_map=True, pre_buffer=False, read_dictionary=list(repeated))
             self._groups = range(self._file.metadata.num_row_groups)
 
     @contextmanager

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from drp.errors import DataError, choices
 from drp.lineage.branch import short
 from drp.lineage.graph import Graph, Node
+from drp.lineage.origin import Origins
 from drp.lineage.replies import LEAST, Replies
 from drp.lineage.snapshot import Snapshot
 from drp.lineage.tables import PARTS, Part, Tables
@@ -44,6 +45,7 @@ class Lineage:
         self.graph = Graph(self.snapshot)
         self.tables = Tables(self.graph)
         self.replies = Replies(self.tables)
+        self.origins = Origins(self.snapshot)
         if not self.graph.nodes:
             raise DataError(f"no stage has run in {self.snapshot.name}: `drp run NAME` (or `dvc repro`) runs a recipe's")
 

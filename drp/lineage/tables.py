@@ -19,6 +19,8 @@ Part = Literal["", ".dropped", ".trail"]
 
 PARTS: tuple[Part, ...] = ("", ".dropped")
 """The files of records."""
+REPEATED = ("record", "skill", "action", "reason", "completion")
+"""Columns of a trail in which a text stands again and again."""
 AFTER = "0"
 """The character behind `/`: ids that extend X lie from `X/` up to `X0`."""
 
@@ -39,6 +41,8 @@ class Tables:
         db = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
         db.execute("set enable_progress_bar = false")
         db.execute("set parquet_metadata_cache = true")
+        scratch = str(self.graph.snapshot.project.scratch / "duckdb").replace("'", "''")  # made only where memory is not enough
+        db.execute(f"set temp_directory = '{scratch}'")
         return db
 
     def file(self, node: Node, part: Part = "") -> Path:
@@ -68,7 +72,8 @@ class Tables:
         """A stage's file, open for lookups by its key."""
         key = (node.address, part)
         if key not in self._open:
-            self._open[key] = Ordered(self.file(node, part), "record" if part == ".trail" else "id")
+            path = self.file(node, part)
+            self._open[key] = Ordered(path, "record", REPEATED) if part == ".trail" else Ordered(path, "id")
         return self._open[key]
 
     def columns(self, node: Node, part: Part = "") -> list[str]:
@@ -90,9 +95,9 @@ class Tables:
         found = self.ordered(node, part).between(start, f"{start}\U0010ffff", ["id"])
         return [row["id"] for row in islice(found, limit)]
 
-    def trail(self, node: Node, record: str) -> list[Record]:
+    def trail(self, node: Node, record: str, *columns: str) -> list[Record]:
         """The trail's rows of a record, in order."""
-        return self.ordered(node, ".trail").at(record)
+        return self.ordered(node, ".trail").at(record, columns or None)
 
     def containing(self, node: Node, column: str, text: str, *columns: str, limit: int = 20) -> list[Record]:
         """Rows whose text column holds a piece of text, in order; the whole column is read."""

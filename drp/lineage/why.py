@@ -106,7 +106,7 @@ class _Why:
         if node.op == "evaluate":
             return self._answer(node, record)
         found = Backwards(self.making, node, record)
-        start = found.row[column].find(text)
+        start = (self.tables.row(node, record, column) or {})[column].find(text)
         span = (start, start + len(text))
         below: list[Branch] = []
         if column == "pruned":
