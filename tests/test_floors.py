@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "drp"
 FLOORS = [
-    {"errors", "mortality", "processes"},
+    {"errors", "fence", "landlock", "mortality", "processes"},
     {"records", "sorting", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
     {"models", "prompts", "teaching", "sources", "verifiers"},
     {"remote", "assembly", "style", "answering", "chat", "weights", "decoding", "pretraining", "targets", "training", "rules"},
@@ -18,7 +18,7 @@ FLOORS = [
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},
-    {"planning", "running"},
+    {"exports", "lineage", "planning", "running"},
     {"commands"},
     {"cli", "__main__"},
 ]
@@ -36,6 +36,11 @@ HEAVY = {
     "reasoning_gym",
     "dvc",
     "sympy",
+    "duckdb",
+    "huggingface_hub",
+    "mlcroissant",
+    "prov",
+    "openlineage",
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

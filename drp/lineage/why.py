@@ -94,8 +94,8 @@ class _Why:
                 rows = self.tables.containing(node, column, subject.name, "id", limit=most + 1)
                 if rows:
                     found = tuple(self._place(node, row["id"], column, subject.name) for row in rows[:most])
-                    more = ", and in more" if len(rows) > most else ""
-                    words = f"in column {column} of {len(found)} record{'s' * (len(found) > 1)} of {node.address}{more}"
+                    more = "; more have it (`-n`)" if len(rows) > most else ""
+                    words = f"stands in column {column} of {node.address}{more}"
                     facts = {"text": subject.name, "column": column, "stage": node.address, "more": len(rows) > most}
                     return Branch("text", quoted(subject.name), words, facts, found)
         looked = ", ".join(node.address for node in subject.nodes)

@@ -61,6 +61,7 @@ def check_params(document: Document) -> Iterator[Problem]:
             words = "is the *name* of an environment variable, in capitals, such as OPENAI_API_KEY; never the secret itself"
             yield document.problem((*here, "key"), words)
     yield from _prices(document, data.get("prices", {}), models)
+    yield from _licences(document, data.get("licences", {}))
 
 
 def _prices(document: Document, prices: Any, models: dict[str, Any]) -> Iterator[Problem]:
@@ -84,6 +85,21 @@ def _prices(document: Document, prices: Any, models: dict[str, Any]) -> Iterator
             value = entry.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= most:
                 yield document.problem((*here, key), f"{value!r} is not from 0 to {most:g}")
+
+
+def _licences(document: Document, licences: Any) -> Iterator[Problem]:
+    """Every fault of `licences`: the name of a source or a model (or, ending in `/`, how names begin), and its licence's id."""
+    if not isinstance(licences, dict):
+        yield document.problem(
+            ("licences",), "is not a mapping of sources and models to licences, such as `hf://openai/gsm8k: mit`"
+        )
+        return
+    for name, licence in licences.items():
+        if not isinstance(name, str) or not isinstance(licence, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence):
+            words = (
+                f"{licence!r} is not the id of a licence, such as mit or apache-2.0 (https://spdx.org/licenses, or the hub's own)"
+            )
+            yield document.problem(("licences", str(name)), words)
 
 
 def _is_date(text: str) -> bool:

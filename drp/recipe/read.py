@@ -15,6 +15,9 @@ from drp.errors import Problem
 
 Path_ = tuple[str, ...]
 
+UNTRACKED = (("axes",), ("licences",))
+"""Sections that no stage tracks key by key: a dot in a key of theirs does no harm."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -81,7 +84,7 @@ def _lint(document: Document, data: Any, path: Path_) -> Iterator[Problem]:
             here = (*path, str(key))
             if not isinstance(key, str):
                 yield document.problem(here, f"key {key!r} is not text; quote it", "key")
-            elif "." in key and path[:1] != ("axes",):
+            elif "." in key and path[:1] not in UNTRACKED:
                 yield document.problem(here, f"key {key!r} has a dot, which DVC reads as a path; rename it", "key")
             if "<<" in document_keys(document, path):
                 yield document.problem(
