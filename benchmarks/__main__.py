@@ -1,8 +1,9 @@
-"""Every benchmark of the engine, one table.
+"""Every benchmark of the engine and of lineage, one table.
 
     python -m benchmarks [--quick] [--peers]
 
-About 15 minutes on 2 cores (`--quick`: 4); `--peers` adds the other frameworks, in their own virtual environments.
+About 25 minutes on 2 cores (`--quick`: 6), and 4 GB of disk for a while; `--peers` adds the other frameworks, in their own
+virtual environments.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import itertools
 import subprocess
 import sys
 
-from benchmarks import engine, idle, kills, memory, segmentation_tokens, staleness
+from benchmarks import engine, idle, kills, lineage, memory, recording, segmentation_tokens, staleness
 from benchmarks.table import show
 
 
@@ -28,6 +29,8 @@ def main() -> None:
         staleness.rows(20 if quick else 100),
         memory.rows((20_000,)) if quick else memory.rows(),
         segmentation_tokens.rows(),
+        recording.rows(1000) if quick else recording.rows(),
+        lineage.rows(20_000) if quick else lineage.rows(),
     )
     show(found)
     if given.peers:
