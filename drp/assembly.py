@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TypedDict
 
 from drp.pieces import Piece, Step
@@ -59,6 +60,11 @@ def _provenance(sentence: str, origin: Sequence[int], thought: str, steps: Seque
 
 def find(sentence: str, thought: str, step: Step) -> Span | None:
     """Where in the thought a sentence stands, inside one step, blank space and all but its amount apart; None: nowhere."""
-    pattern = r"(?<!\w)" + r"\s+".join(re.escape(word) for word in sentence.split())
-    match = re.compile(pattern).search(thought, step["start"], step["end"])
+    match = _pattern(sentence).search(thought, step["start"], step["end"])
     return match.span() if match else None
+
+
+@lru_cache(maxsize=1024)
+def _pattern(sentence: str) -> re.Pattern[str]:
+    """A sentence's words, whatever blank space is between them; it is looked for in one step after the other."""
+    return re.compile(r"(?<!\w)" + r"\s+".join(re.escape(word) for word in sentence.split()))

@@ -1,6 +1,7 @@
 """The commit that a stage's outcome came with, and whether that commit has the very things that it was made from."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +37,18 @@ class Origin:
 
 
 class Origins:
-    """The origins of a snapshot's stages."""
+    """The origins of a snapshot's stages. Git is asked once for a recipe's history and once for a commit's listing: each
+    process of it costs as much as reading a record."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self.start = snapshot.commit or "HEAD"
         self._known: dict[str, Origin] = {}
         self._values: dict[tuple[str, str], dict[str, Any]] = {}
         self._contents: dict[tuple[str, str], bytes | None] = {}
-        self._last: dict[tuple[str, str | None], str | None] = {}
+        self._brought: dict[str, dict[str, tuple[str, str, str]]] = {}
+        self._listings: dict[str, dict[str, str]] = {}
+        self._changes: dict[str, dict[str, str]] = {}
 
     def of(self, node: Node) -> Origin:
         """The origin of a stage's outcome."""
@@ -52,26 +57,49 @@ class Origins:
         return self._known[node.address]
 
     def _find(self, node: Node) -> Origin:
-        root, lock = self.snapshot.root, f"recipes/{node.recipe}/dvc.lock"
+        lock = f"recipes/{node.recipe}/dvc.lock"
         md5 = next((made.md5 for path, made in node.outs.items() if path.endswith((".manifest.json", ".json"))), "")
-        start = self.snapshot.commit or "HEAD"
-        text = (git(root, "show", f"{start}:./{lock}") or b"").decode()
-        if not md5 or md5 not in text:
+        if not md5 or md5.encode() not in (self._git(self.start, lock) or b""):
             return Origin(None)
-        told = git(root, "log", "-1", "--format=%H%x00%cI%x00%s", f"-S{md5}", start, "--", lock)
-        commit, date, subject = (told or b"").decode().strip().split("\0") if told and told.strip() else ("", "", "")
+        if lock not in self._brought:
+            self._brought[lock] = self._history(lock)
+        commit, date, subject = self._brought[lock].get(md5, ("", "", ""))
         return Origin(commit or None, date, subject, tuple(self._differs(node, commit)) if commit else ())
+
+    def _history(self, lock: str) -> dict[str, tuple[str, str, str]]:
+        """For each md5 that a lock file ever named, the last commit that brought it: its hash, date and subject."""
+        told = git(self.snapshot.root, "log", "-p", "--unified=0", "--format=%x00%H%x00%cI%x00%s%x00", self.start, "--", lock)
+        found: dict[str, tuple[str, str, str]] = {}
+        _, *parts = (told or b"").decode().split("\0")
+        for commit, date, subject, patch in zip(*[iter(parts)] * 4, strict=False):
+            for md5 in MD5.findall(patch):
+                found.setdefault(md5, (commit, date, subject))
+        return found
 
     def _differs(self, node: Node, commit: str) -> list[str]:
         found = []
         for path, made in node.deps.items():
-            content = None if path.startswith("data/") or made.md5.endswith(".dir") else self._git(commit, path)
-            if content is not None and hashlib.md5(content).hexdigest() != made.md5:
+            known = None if path.startswith("data/") or made.md5.endswith(".dir") else self._md5(commit, path)
+            if known is not None and known != made.md5:
                 found.append(path)
         for (file, key), value in node.params.items():
             if _at(self._file(commit, file), key) != value:
                 found.append(f"{file}:{key}")
         return found
+
+    def _md5(self, commit: str, path: str) -> str | None:
+        """The md5 of a file as a commit has it; of one that lies here unchanged, without asking git for it."""
+        if commit not in self._listings:
+            told = (git(self.snapshot.root, "ls-tree", "-r", "-z", commit) or b"").decode().split("\0")
+            self._listings[commit] = {line.partition("\t")[2]: line.split()[2] for line in told if line}
+        blob = self._listings[commit].get(path)
+        if blob is None:
+            return None
+        here = self.snapshot.root / path
+        content = here.read_bytes() if here.is_file() else b""
+        if hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest() != blob:
+            content = self._git(commit, path) or b""
+        return hashlib.md5(content).hexdigest()
 
     def _file(self, commit: str, file: str) -> dict[str, Any]:
         if (commit, file) not in self._values:
@@ -85,10 +113,26 @@ class Origins:
 
     def last(self, path: str, commit: str | None) -> str | None:
         """The commit that last changed a file, up to another commit (None: HEAD)."""
-        if (path, commit) not in self._last:
-            told = git(self.snapshot.root, "log", "-1", "--format=%H", commit or "HEAD", "--", path)
-            self._last[path, commit] = (told or b"").decode().strip() or None
-        return self._last[path, commit]
+        start = commit or "HEAD"
+        if start not in self._changes:
+            arguments = ("log", "--format=%x00%H", "--name-only", "--relative", start, "--", *FOLLOWED)
+            told = (git(self.snapshot.root, *arguments) or b"").decode().split("\0")
+            changes: dict[str, str] = {}
+            for name, *files in (part.splitlines() for part in told if part.strip()):
+                for file in filter(None, files):
+                    changes.setdefault(file, name)
+            self._changes[start] = changes
+        found = self._changes[start].get(path)
+        if found is None and not path.startswith(FOLLOWED):
+            found = (git(self.snapshot.root, "log", "-1", "--format=%H", start, "--", path) or b"").decode().strip() or None
+            self._changes[start][path] = found or ""
+        return found or None
+
+
+FOLLOWED = ("prompts",)
+"""Folders whose history is read at once."""
+MD5 = re.compile(r"^\+ +md5: (\w+)", re.MULTILINE)
+"""An md5 that a patch of a lock file adds."""
 
 
 def _at(data: Any, key: str) -> Any:

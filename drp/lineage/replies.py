@@ -11,7 +11,6 @@ from drp.lineage.snapshot import Snapshot
 from drp.lineage.tables import Tables
 from drp.money.prices import Price
 from drp.pipeline.locked import Made
-from drp.recipe.binding import price
 from drp.store.completions import Owner, digest_of
 from drp.store.peek import Peek, peek
 
@@ -126,6 +125,8 @@ class Replies:
     @cached_property
     def _prices(self) -> dict[str, Price]:
         """Prices by the model's name, as params.yaml has them now."""
+        from drp.recipe.binding import price  # it brings the ops along: only who finds a completion needs it
+
         params = self.snapshot.mapping("params.yaml")
         found = {entry.get("name"): price(params, role) for role, entry in (params.get("models") or {}).items()}
         return {str(name): known for name, known in found.items() if known}
