@@ -21,6 +21,8 @@ PARTS: tuple[Part, ...] = ("", ".dropped")
 """The files of records."""
 REPEATED = ("record", "skill", "action", "reason", "completion")
 """Columns of a trail in which a text stands again and again."""
+PAGE = 4096
+"""Rows of an answer that are held at a time."""
 AFTER = "0"
 """The character behind `/`: ids that extend X lie from `X/` up to `X0`."""
 
@@ -75,6 +77,18 @@ class Tables:
             path = self.file(node, part)
             self._open[key] = Ordered(path, "record", REPEATED) if part == ".trail" else Ordered(path, "id")
         return self._open[key]
+
+    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Record]:
+        """As `query`, a page at a time, for answers of any length."""
+        import duckdb
+
+        try:
+            found = self.db.cursor().execute(sql, list(values))
+            names = [column[0] for column in found.description or ()]
+            while page := found.fetchmany(PAGE):
+                yield from (dict(zip(names, row, strict=True)) for row in page)
+        except duckdb.Error as error:
+            raise DataError(f"a data file cannot be read: {error}; `drp verify` says which is not what its lock names") from error
 
     def columns(self, node: Node, part: Part = "") -> list[str]:
         """The columns of a stage's file."""

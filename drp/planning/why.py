@@ -157,9 +157,9 @@ class Judge:
             old = lock.params.get((file, key), ABSENT)
             if new is ABSENT or old is ABSENT or new != old:
                 if file.endswith("ops.lock.yaml"):
-                    yield _code(key.removesuffix(".fingerprint"), old, new)
+                    yield code(key.removesuffix(".fingerprint"), old, new)
                 else:
-                    yield from _leaves(file, key, old, new)
+                    yield from leaves(file, key, old, new)
 
     def _input(self, entry: Entry, lock: Lock, path: str, known: Known) -> Iterator[Reason]:
         old, here = lock.deps.get(path), entry.at(path)
@@ -176,21 +176,21 @@ class Judge:
         yield Input(here, md5, new, size, self.files.size(here) if new else None)
 
 
-def _code(op: str, old: Any, new: Any) -> Code:
+def code(op: str, old: Any, new: Any) -> Code:
     """Fingerprints are `<version>-<code>`."""
     same = str(old).partition("-")[0] == str(new).partition("-")[0]
     return Code(op, "code" if same else "version", str(old), str(new))
 
 
-def _leaves(file: str, key: str, old: Any, new: Any) -> Iterator[Param]:
+def leaves(file: str, key: str, old: Any, new: Any) -> Iterator[Param]:
     """A changed value, down to what differs in it."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
             if old.get(name, ABSENT) != new.get(name, ABSENT):
-                yield from _leaves(file, f"{key}.{name}", old.get(name, ABSENT), new.get(name, ABSENT))
+                yield from leaves(file, f"{key}.{name}", old.get(name, ABSENT), new.get(name, ABSENT))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for place, (before, now) in enumerate(zip(old, new, strict=True)):
             if before != now:
-                yield from _leaves(file, f"{key}.{place}", before, now)
+                yield from leaves(file, f"{key}.{place}", before, now)
     else:
         yield Param(file, key, old, new)

@@ -1,0 +1,89 @@
+"""Show what was cut from a record or a data set, by skill and reason, and what vanished without a decision."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from drp.project import Project
+
+if TYPE_CHECKING:
+    from drp.lineage.graph import Node
+    from drp.lineage.subject import Lineage
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("target", nargs="?", metavar="TARGET",
+                        help="a record's id, a recipe, a stage or a data file (default: every recipe's data set)")  # fmt: skip
+    parser.add_argument("--in", dest="within", metavar="STAGE", help="a record as it is in this stage (default: in the data set)")
+    parser.add_argument("--by", choices=["skill", "reason", "action"], help="one table by this (default: skill and action)")
+    parser.add_argument("--skill", help="list the steps of this skill that were cut, with their texts")
+    parser.add_argument("--reason", help="list those that were cut for this reason")
+    parser.add_argument(
+        "--action", choices=["keep", "delete", "rewrite", "merge", "vanished"], help="list those with this action"
+    )
+    parser.add_argument("-n", type=int, metavar="N", help="how many steps or reasons are shown (default: 10; with --json all)")
+    parser.add_argument(
+        "--at", metavar="REV", help="as it was at a revision, or in an experiment of DVC's (default: as it is here)"
+    )
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def run(given: argparse.Namespace) -> None:
+    """Do it."""
+    from drp.lineage.deleted import datasets
+    from drp.lineage.subject import Lineage
+
+    lineage = Lineage(Project.here(), given.at)
+    try:
+        subject = lineage.subject(given.target, within=given.within) if given.target else None
+        if subject and subject.kind == "record":
+            _record(lineage, subject.name, given)
+        else:
+            _datasets(lineage, datasets(lineage, given.target), given)
+    finally:
+        lineage.close()
+
+
+def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
+    from drp.lineage import marks
+    from drp.lineage.deleted import dropped, thoughts
+
+    found, lost = thoughts(lineage, record, given.within), dropped(lineage, record)
+    if given.json:
+        _print({"record": record, "thoughts": found, "dropped": lost})
+        return
+    for each in found:
+        print(*marks.thought(each, sys.stdout.isatty()), sep="\n", end="\n\n" if each is not found[-1] else "\n")
+    print(*marks.lost(lost), sep="\n", end="\n" if lost else "")
+    if not found and not lost:
+        print(f"{record}: nothing was decided about its steps, and nothing dropped it")
+
+
+def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace) -> None:
+    from drp.lineage import marks
+    from drp.lineage.deleted import Cuts, Wish
+
+    wish, most = Wish(given.skill, given.reason, given.action), 10 if given.n is None else max(0, given.n)
+    all_cuts = [Cuts(lineage, node) for node in nodes]
+    if given.json:
+        _print(
+            [
+                {"stage": c.node.address, "steps": list(c.steps(wish, given.n))} if wish.any else c.plain(given.by)
+                for c in all_cuts
+            ]
+        )
+        return
+    for number, cuts in enumerate(all_cuts):
+        print(end="\n" if number else "")
+        lines: Iterator[str] = marks.tables(cuts, given.by, most)
+        if wish.any:
+            lines = marks.steps(cuts.steps(wish, most), cuts.count(wish), wish, most, sys.stdout.isatty())
+        for line in lines:
+            print(line)
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,207 @@
+"""A difference as a person reads it: counts first, then what made it so, metrics side by side, and a few records in full."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from drp.lineage.branch import short
+from drp.lineage.comparison import FATES, NOT_LOADED, NOT_MADE, Comparison
+from drp.lineage.contrast import painted
+from drp.lineage.contrast import told as contrasted
+from drp.lineage.difference import Difference, Metric
+from drp.planning.telling import told
+from drp.planning.why import Code, Reason
+
+ROWS = 12
+"""Kinds of changed actions that are shown; all of them with `--full`."""
+SKILLS = 4
+WHAT = {"words": "other words", "group": "another group", "reason": "another reason"}
+LOST = {
+    ("gone", NOT_LOADED): "not loaded any more", ("gone", NOT_MADE): "not made any more",
+    ("added", NOT_LOADED): "was not loaded", ("added", NOT_MADE): "was not made",
+}  # fmt: skip
+
+
+def lines(found: Difference, most: int, full: bool = False, colour: bool = False) -> Iterator[str]:
+    """The whole text; `most` records of each fate."""
+    same = [f"{c.record} in {_called(c)}" if c.record else _called(c) for c in found.comparisons if c.same]
+    if len(same) == len(found.comparisons):
+        yield f"nothing differs between {found.old} and {found.new}: {_listed(same, full)}, the same bytes"
+    elif same:
+        yield f"the same in {found.old} and {found.new}: {_listed(same, full)}"
+    differing = [comparison for comparison in found.comparisons if not comparison.same]
+    for comparison in differing:
+        yield from _summary(comparison, full)
+        if comparison.record:
+            yield from _records(comparison, most, full, colour)
+    yield from _causes(found, full)
+    yield from _metrics(found.metrics, full)
+    for comparison in differing:
+        if not comparison.record:
+            yield from _records(comparison, most, full, colour)
+
+
+def _called(comparison: Comparison) -> str:
+    old, new = comparison.old.node.address, comparison.new.node.address
+    return old if old == new else f"{old} and {new}"
+
+
+# -- counts ----------------------------------------------------------------------------------------------------------------
+
+
+def _summary(comparison: Comparison, full: bool) -> Iterator[str]:
+    counts = comparison.counts
+    old, new = comparison.old, comparison.new
+    title = f"{old.node.address}: {old.name} → {new.name}" if old.node.address == new.node.address else _called(comparison)
+    if comparison.record:
+        yield title + (f": {counts['same']} of {comparison.record} the same" if counts["same"] else "")
+        return
+    yield title
+    yield (
+        f"  {counts['old']:,} → {counts['new']:,} records: {counts['same']:,} the same, {counts['changed']:,} changed, "
+        f"{counts['gone']:,} gone, {counts['added']:,} added"
+    )
+    if comparison.characters:
+        yield "  characters: " + "; ".join(f"{name} {_change(*both)}" for name, both in comparison.characters.items())
+    for side, names in comparison.alone.items():
+        if names:
+            yield f"  columns of {(old if side == 'old' else new).name} alone: {', '.join(names)}"
+    yield from _listing("changed first at", ((r["stage"], r["records"], _counted(r["columns"])) for r in comparison.first))
+    yield from _actions(comparison, full)
+    for fate in FATES[1:]:
+        rows = comparison.lost("gone" if fate == "gone" else "added")
+        words = "gone at" if fate == "gone" else f"added; in {old.name} lost at"
+        yield from _listing(words, ((r["stage"], r["records"], LOST.get((fate, r["reason"]), r["reason"])) for r in rows))
+
+
+def _actions(comparison: Comparison, full: bool) -> Iterator[str]:
+    """Changed actions by kind, each with the skills that it befell most."""
+    kinds: dict[str, dict[str, int]] = {}
+    for row in comparison.actions:
+        kind = f"{row['old']} → {row['new']}" if row["what"] == "action" else f"{row['old']}, {WHAT[row['what']]}"
+        kinds.setdefault(kind, {})[row["skill"]] = row["steps"]
+    ordered = sorted(kinds.items(), key=lambda item: (" → " not in item[0], -sum(item[1].values())))
+    shown = ordered if full else ordered[:ROWS]
+    yield from _listing("steps of changed records", ((kind, sum(n.values()), _counted(n, full)) for kind, n in shown))
+    if len(ordered) > len(shown):
+        yield f"    and {len(ordered) - len(shown)} kinds more (--full)"
+    cut = comparison.cut
+    if cut["old"] or cut["new"]:
+        yield f"    cut otherwise: {cut['old']:,} steps of the old state are {cut['new']:,} of the new one"
+
+
+def _listing(title: str, rows: Iterable[tuple[str, int, str]]) -> Iterator[str]:
+    known = list(rows)
+    if known:
+        yield f"  {title}"
+        width, digits = max(len(name) for name, *_ in known), max(len(f"{count:,}") for _, count, _ in known)
+        yield from (f"    {name:<{width}}  {count:>{digits},}  {words}".rstrip() for name, count, words in known)
+
+
+def _counted(counts: dict[str, int], full: bool = False) -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    some = ordered if full else ordered[:SKILLS]
+    more = f" and {len(ordered) - len(some)} more" if len(ordered) > len(some) else ""
+    return ", ".join(f"{name} {count:,}" for name, count in some) + more
+
+
+def _change(old: int, new: int) -> str:
+    share = f" ({(new - old) / old:+.1%})" if old and new != old else ""
+    return f"{old:,} → {new:,}{share}"
+
+
+# -- what made it so, and what came of it ------------------------------------------------------------------------------------
+
+
+def _causes(found: Difference, full: bool) -> Iterator[str]:
+    if found.causes:
+        yield "made otherwise"
+    elif not all(comparison.same for comparison in found.comparisons):
+        yield "made of the same values, prompts, code and sources, by the locks of both"
+    for stage, reasons in found.causes:
+        yield f"  {stage}"
+        for reason in reasons:
+            yield from (f"    {line}" for line in _reason(reason, full))
+
+
+def _reason(reason: Reason, full: bool) -> Iterator[str]:
+    if isinstance(reason, Code):
+        yield f"op {reason.op}: {reason.old} → {reason.new}" + (" (its code, not its version)" if reason.what == "code" else "")
+    else:
+        yield from told(reason, full)
+
+
+def _metrics(metrics: Iterable[Metric], full: bool) -> Iterator[str]:
+    shown = [m for m in metrics if full or m.old != m.new]
+    rows = [(f"{m.stage}: {m.name}", _number(m.old), _number(m.new), _signed(m)) for m in shown]
+    if rows:
+        yield "metrics"
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        for name, *values in rows:
+            yield "  ".join([f"  {name:<{widths[0]}}", *(f"{v:>{w}}" for v, w in zip(values, widths[1:], strict=True))]).rstrip()
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value}"
+
+
+def _signed(metric: Metric) -> str:
+    return f"{metric.difference:+.4g}" if metric.difference else ""
+
+
+# -- records -----------------------------------------------------------------------------------------------------------------
+
+
+def _records(comparison: Comparison, most: int, full: bool, colour: bool) -> Iterator[str]:
+    for number, record in enumerate(comparison.records("changed", most)):
+        yield from [""] * (number > 0 or comparison.record is None)
+        yield from _changed(record, full, colour)
+    for fate in FATES:
+        rows = [] if fate == "changed" else list(comparison.records(fate, most))
+        yield from [""] * (bool(rows) and comparison.record is None)
+        yield from (_lost(record, colour) for record in rows)
+        if not comparison.record and most and (left := comparison.counts[fate] - most) > 0:
+            yield f"and {left:,} more {fate} (-n {comparison.counts[fate]})"
+
+
+def _lost(record: dict[str, Any], colour: bool) -> str:
+    reason = LOST.get((record["state"], record["reason"]), record["reason"])
+    detail = f" ({short(record['detail'])})" if record["detail"] else ""
+    gone = record["state"] == "gone"
+    return painted("-" if gone else "+", f"{record['state']} {record['id']}{'' if gone else ', before'}: "
+                   f"{record['stage']}: {reason}{detail}", colour)  # fmt: skip
+
+
+def _changed(record: dict[str, Any], full: bool, colour: bool) -> Iterator[str]:
+    then = "".join(f"; {stage}: {', '.join(columns)}" for stage, columns in record["then"].items())
+    yield f"changed {record['id']}, first at {record['stage']}: {', '.join(record['columns'])}{then}"
+    for name, sides in record["values"].items():
+        yield f"  {name}: {_number(sides['old'])} → {_number(sides['new'])}"
+    acted = [a for a in record["actions"] if full or a["what"] not in ("reason", "cut")]
+    for action in acted:
+        yield from (f"  {line}" for line in _action(action, colour))
+    if len(acted) < len(record["actions"]):
+        yield f"  and {len(record['actions']) - len(acted)} steps with another reason, or cut otherwise (--full)"
+    for name, sides in record["texts"].items():
+        yield f"  {name}"
+        around = len(f"{sides['old']}{sides['new']}") if full else 1
+        yield from (f"    {line}" for line in contrasted(sides["old"] or "", sides["new"] or "", colour, around))
+
+
+def _action(action: dict[str, Any], colour: bool) -> Iterator[str]:
+    text = short(action["text"])
+    if action["what"] == "cut":
+        yield f"step {action['step']} {action['skill']}, only in the {action['side']} state: “{text}”"
+        return
+    old, new = action["old"], action["new"]
+    kind = f"{old['action']} → {new['action']}" if action["what"] == "action" else f"{old['action']}, {WHAT[action['what']]}"
+    reason = f" ({new['reason']})" if new["reason"] else ""
+    yield f"step {action['step']} {action['skill']}: {kind}{reason}: “{text}”"
+    if old["text"] != new["text"]:
+        yield from (painted("-", f"  - {short(old['text'])}", colour) for _ in (1,) if old["text"])
+        yield from (painted("+", f"  + {short(new['text'])}", colour) for _ in (1,) if new["text"])
+
+
+def _listed(names: Iterable[str], full: bool) -> str:
+    known = list(names)
+    more = "" if full or len(known) <= 5 else f" and {len(known) - 5} more"
+    return ", ".join(known if full else known[:5]) + more

@@ -1,0 +1,124 @@
+"""A small real project for lineage: narrated sums from a JSONL file, pruned by the rules teacher, with ops of its own for what
+the rules teacher never does (merge steps, lose a sentence)."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from drp.narration import narrate
+from drp.records import read
+from tests.projects import Project_, project
+
+ROOT = Path(__file__).parents[1]
+
+RECIPE = """\
+models: {teacher: rules}
+stages:
+  questions: {op: load, source: sums.jsonl, question: q, answer: a, solution: s, key: k}
+  traces: {op: think, from: questions}
+  correct: {op: verify, from: traces, keep: correct}
+  steps: {op: segment, from: correct, by: skill, model: teacher, prompt: segment}
+  edits: {op: edit, from: steps, model: teacher, prompt: edit, actions: [keep, delete, rewrite, merge]}
+  pruned: {op: reassemble, from: edits, model: teacher, prompt: reassemble}
+  targets: {op: verify, from: pruned, keep: correct}
+  table: {op: tally, from: [targets]}
+"""
+
+PARAMS = """\
+models:
+  rules: {name: rules, sampling: {temperature: 0.0, max_tokens: 32768}}
+run:
+  rules: {backend: rules}
+"""
+
+OPS = {
+    "think": '''
+        """Take the solution for a response: its thought, and after the last line its reply."""
+        from collections.abc import Iterable, Iterator
+        from typing import TypedDict
+        from drp.op import Kept, Outcome, Record, Work
+
+        VERSION = 1
+        MAKES_RECORDS = True
+
+        class Adds(TypedDict):
+            thought: str
+            reply: str
+
+        def think(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+            for record in records:
+                thought, _, reply = record["solution"].rpartition("\\n\\n")
+                yield Kept({**record, "id": f"{record['id']}/000", "thought": thought, "reply": reply})
+        ''',
+    "gather": '''
+        """Merge the first two steps that are kept side by side."""
+        from collections.abc import Iterable, Iterator
+        from drp.op import Kept, Outcome, Record, Work
+
+        VERSION = 1
+
+        def gather(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+            for record in records:
+                actions = [dict(action) for action in record["actions"]]
+                for one, two in zip(actions, actions[1:]):
+                    if one["action"] == two["action"] == "keep":
+                        words = " ".join(record["thought"][record["steps"][one["step"]]["start"]:record["steps"][two["step"]]["end"]].split())
+                        one.update(action="merge", text="In short: " + words, into=one["step"])
+                        two.update(action="merge", into=one["step"])
+                        break
+                yield Kept({**record, "actions": actions})
+        ''',
+    "forget": '''
+        """Lose the first sentence of each pruned thought, and say so to nobody."""
+        from collections.abc import Iterable, Iterator
+        from drp.op import Kept, Outcome, Record, Work
+
+        VERSION = 1
+
+        def forget(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+            for record in records:
+                first, *rest = record["sentences"]
+                away = first["end"]
+                moved = [{**s, "start": s["start"] - away, "end": s["end"] - away} for s in rest]
+                yield Kept({**record, "pruned": record["pruned"][away:], "sentences": moved})
+        ''',
+}
+
+
+def rows(count: int, first: int = 0) -> list[dict[str, str]]:
+    """Questions with narrated solutions; every fifth is answered wrong, and the first thinks of a family."""
+    found = []
+    for k in range(first, first + count):
+        a, b, c = 11 + k, 7 + 2 * k, 5 + k
+        question = f"State the final answer to the following arithmetic problem: {a} + {b} - {c} ="
+        told = narrate(question, "chain_sum", k, terse_share=0.2)
+        family = "Hmm, 👨‍👩‍👧 é, where was I? " if k == 0 else ""
+        answer = str(a + b - c + (k % 5 == 4))
+        reply = told.answer if told.finished else f"\\boxed{{{answer}}}"
+        found.append({"k": str(k), "q": question, "a": answer, "s": f"{family}{told.thought}\n\n{reply}"})
+    return found
+
+
+def write_rows(made: Project_, found: list[dict[str, str]]) -> None:
+    """The source file."""
+    made.write("sums.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+
+
+def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
+    """The project, in git, with nothing run."""
+    made = project(root, recipe, dvc=False)
+    made.write("params.yaml", PARAMS)
+    shutil.copytree(ROOT / "prompts", made.root / "prompts", dirs_exist_ok=True)
+    for name, text in OPS.items():
+        made.write(f"ops/{name}.py", text)
+    write_rows(made, rows(count))
+    made.run("git", "init", "-q", "-b", "main")
+    made.run("dvc", "init", "-q")
+    made.commit("begin")
+    return made
+
+
+def data(root: Path, stage: str, part: str = "", recipe: str = "one") -> dict[str, dict[str, Any]]:
+    """The records of a stage by their ids, read with plain Python."""
+    return {record["id"]: record for record in read(root / f"data/{recipe}/{stage}{part}.parquet")}

@@ -1,0 +1,214 @@
+"""drp diff: two states of a project record by record, recounted from the Parquet files with plain Python."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drp.lineage.contrast import contrast
+from tests.projects import Project_
+from tests.taught import data, rows, taught, write_rows
+
+STAGES = ("questions", "traces", "correct", "steps", "edits", "pruned", "targets")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
+    """Two states: HEAD~1; and HEAD, with an edit prompt reworded, no action but keep, a row withdrawn, one answered wrong, one told
+    otherwise, and three new ones. What the first one's data were lies in `before`."""
+    made = taught(tmp_path_factory.mktemp("diff") / "p")
+    made.repro()
+    made.commit("first")
+    shutil.copytree(made.root / "data", made.root.parent / "before/data")
+    before = rows(12)
+    wrong, told = before[1], before[2]
+    wrong["s"] = wrong["s"].rpartition("\n\n")[0] + "\n\n\\boxed{-1}"
+    told["s"] = f"Well, here we go. {told['s']}"
+    write_rows(made, [row for k, row in enumerate(before) if k != 3] + rows(3, first=20))
+    made.edit("recipes/one/recipe.yaml", "actions: [keep, delete, rewrite, merge]", "actions: [keep]")
+    made.edit("prompts/edit.j2", "You prune a student's chain of thought", "You shorten a student's chain of thought")
+    made.repro()
+    made.commit("second")
+    return made
+
+
+def diff(made: Project_, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(made.run("drp", "diff", *arguments, "--json"))
+    return found
+
+
+def old(made: Project_, stage: str, part: str = "") -> dict[str, dict[str, Any]]:
+    return data(made.root.parent / "before", stage, part)
+
+
+def question(made: Project_, number: int) -> str:
+    """The id of a question of the first state, by its row."""
+    return next(name for name, record in old(made, "questions").items() if record["row"] == str(number))
+
+
+def first_difference(made: Project_, name: str) -> str:
+    """The first stage of the chain where a record differs."""
+    for stage in STAGES:
+        here = name if "/" in next(iter(data(made.root, stage))) else name.partition("/")[0]
+        was, now = old(made, stage)[here], data(made.root, stage)[here]
+        if {k: v for k, v in was.items() if k != "row"} != {k: v for k, v in now.items() if k != "row"} or was["row"] != now[
+            "row"
+        ]:
+            return stage
+    raise AssertionError(name)
+
+
+def test_records_are_counted_as_a_recount_counts_them(made: Project_) -> None:
+    [found] = diff(made, "HEAD~1", "HEAD")["datasets"]
+    was, now = old(made, "targets"), data(made.root, "targets")
+    changed = {name for name in was.keys() & now.keys() if was[name] != now[name]}
+    assert found["counts"] == {
+        "old": len(was), "new": len(now), "same": len(was.keys() & now.keys()) - len(changed), "changed": len(changed),
+        "gone": len(was.keys() - now.keys()), "added": len(now.keys() - was.keys()),
+    }  # fmt: skip
+    assert changed
+    told = {fate: {r["id"] for r in found["records"] if r["state"] == fate} for fate in ("changed", "gone", "added")}
+    assert told == {"changed": changed, "gone": was.keys() - now.keys(), "added": now.keys() - was.keys()}
+    for column in ("thought", "pruned", "target"):
+        assert found["characters"][column] == {
+            "old": sum(len(r[column]) for r in was.values()), "new": sum(len(r[column]) for r in now.values())
+        }  # fmt: skip
+
+
+def test_a_changed_record_names_the_first_stage_where_it_differs(made: Project_) -> None:
+    [found] = diff(made, "HEAD~1", "HEAD")["datasets"]
+    changed = [r for r in found["records"] if r["state"] == "changed"]
+    assert {r["id"]: r["stage"] for r in changed} == {r["id"]: first_difference(made, r["id"]) for r in changed}
+    counts = Counter(r["stage"] for r in changed)
+    assert {row["stage"]: row["records"] for row in found["changed"]} == counts
+    assert counts.keys() >= {"questions"}
+
+
+def test_changed_actions_are_counted_by_skill_as_a_recount_counts_them(made: Project_) -> None:
+    [found] = diff(made, "HEAD~1", "HEAD", "--stage", "edits")["datasets"]
+    was, now = old(made, "edits"), data(made.root, "edits")
+    expected: Counter[tuple[str, str, str]] = Counter()
+    for name in was.keys() & now.keys():
+        if was[name]["thought"] == now[name]["thought"]:
+            assert was[name]["steps"] == now[name]["steps"]
+            for step, before, after in zip(was[name]["steps"], was[name]["actions"], now[name]["actions"], strict=True):
+                if before["action"] != after["action"]:
+                    expected[before["action"], after["action"], step["skill"]] += 1
+    assert expected
+    rows = {(r["old"], r["new"], r["skill"]): r["steps"] for r in found["actions"] if r["what"] == "action"}
+    assert rows == expected
+    each = Counter(
+        (a["old"]["action"], a["new"]["action"], a["skill"])
+        for r in found["records"] if r["state"] == "changed" for a in r["actions"] if a["what"] == "action"
+    )  # fmt: skip
+    assert each == expected
+
+
+def test_a_record_that_is_gone_says_where_it_went_and_an_added_one_where_it_was_lost_before(made: Project_) -> None:
+    [found] = diff(made, "HEAD~1", "HEAD")["datasets"]
+    fates = {r["id"]: (r["state"], r["stage"], r["reason"]) for r in found["records"] if r["state"] != "changed"}
+    assert fates[f"{question(made, 3)}/000"] == ("gone", "questions", "not-loaded")
+    assert fates[f"{question(made, 1)}/000"] == ("gone", "correct", "wrong-answer")
+    assert Counter(fates.values())["added", "questions", "not-loaded"] == 3
+    name = f"{question(made, 1)}/000"
+    [back] = [r for r in diff(made, "HEAD", "HEAD~1")["datasets"][0]["records"] if r["id"] == name]
+    detail = data(made.root, "correct", ".dropped")[name]["detail"]
+    assert back == {"id": name, "state": "added", "stage": "correct", "reason": "wrong-answer", "detail": detail}
+    assert found["gone"] == [
+        {"stage": "questions", "reason": "not-loaded", "records": 1}, {"stage": "correct", "reason": "wrong-answer", "records": 1}
+    ]  # fmt: skip
+
+
+def test_what_made_it_so_is_named_and_metrics_stand_beside(made: Project_) -> None:
+    found = diff(made, "HEAD~1", "HEAD")
+    causes = {c["stage"]: c["reasons"] for c in found["causes"]}
+    assert causes.keys() == {"questions", "edits"}
+    assert [(r["kind"], r["path"]) for r in causes["questions"]] == [("input", "sums.jsonl")]
+    params = [(r["key"], r["old"], r["new"]) for r in causes["edits"] if r["kind"] == "param"]
+    assert params == [("stages.edits.actions", ["keep", "delete", "rewrite", "merge"], ["keep"])]
+    [prompt] = [r for r in causes["edits"] if r["kind"] == "prompt"]
+    assert {"-You prune", "+You short"} == {line[:10] for line in prompt["lines"] if line[0] in "+-"}
+    sizes = [len(old(made, "targets")), len(data(made.root, "targets"))]
+    assert found["metrics"] == [
+        {"stage": "table", "metric": "count.targets", "old": sizes[0], "new": sizes[1], "difference": sizes[1] - sizes[0]}
+    ]
+
+
+def test_a_person_sees_counts_first_then_causes_metrics_and_some_records(made: Project_) -> None:
+    text = made.run("drp", "diff", "HEAD~1", "HEAD", "-n", "1")
+    places = [text.index(words) for words in ("records: ", "gone at", "made otherwise", "metrics", "\nchanged ", "\ngone ")]
+    assert places == sorted(places)
+    assert "-You prune a student's" in text
+    assert text.count("\nchanged ") == 1
+    assert "\x1b" not in text, "no terminal, no colours"
+    name = f"{question(made, 2)}/000"
+    one = made.run("drp", "diff", "HEAD~1", "HEAD", "--record", name)
+    assert one.count("\nchanged ") == 1
+    assert "+ Well, here we go." in one
+    assert "no record 'nothing'" in made.run("drp", "diff", "HEAD~1", "HEAD", "--record", "nothing", code=1)
+
+
+def test_equal_states_say_so_though_their_data_are_nowhere(made: Project_, tmp_path: Path) -> None:
+    assert "nothing differs between HEAD and the workspace: one/targets" in made.run("drp", "diff")
+    shutil.move(made.root / ".dvc/cache/files", tmp_path / "files")
+    shutil.move(made.root / "data", tmp_path / "data")
+    try:
+        assert diff(made, "HEAD", "HEAD")["datasets"] == [
+            {"old": "one/targets", "new": "one/targets", "same": True, "records": []}
+        ]
+        assert "dvc fetch --all-commits" in made.run("drp", "diff", "HEAD~1", "HEAD", code=1)
+    finally:
+        shutil.move(tmp_path / "files", made.root / ".dvc/cache/files")
+        shutil.move(tmp_path / "data", made.root / "data")
+
+
+def test_a_name_that_is_nothing_is_refused_with_the_choices(made: Project_) -> None:
+    assert "no revision or experiment 'mian' (main); did you mean 'main'?" in made.run("drp", "diff", "mian", code=2)
+    assert "did you mean 'steps'?" in made.run("drp", "diff", "HEAD~1", "--stage", "stepz", code=1)
+    assert "one is a recipe or stage, not a revision" in made.run("drp", "diff", "one", code=2)
+    assert "'two' is no recipe that both have run (one)" in made.run("drp", "diff", "HEAD", "--recipe", "two", code=1)
+
+
+def test_an_experiment_is_compared_by_its_name(tmp_path: Path) -> None:
+    made = taught(tmp_path / "p", count=4)
+    made.repro()
+    made.commit("reproduced")
+    set_ = "recipes/one/recipe.yaml:stages.edits.actions=[keep]"
+    made.run("dvc", "exp", "run", "-n", "gentle", "-S", set_, "-R", "recipes")
+    found, here = diff(made, "HEAD", "gentle"), diff(made, "HEAD")
+    assert (found["new"], here["new"]) == ("gentle", "the workspace")
+    assert found["datasets"] == here["datasets"]
+    [dataset] = found["datasets"]
+    assert {(r["new"], r["what"]) for r in dataset["actions"] if r["what"] == "action"} == {("keep", "action")}
+    assert dataset["characters"]["pruned"]["new"] > dataset["characters"]["pruned"]["old"]
+    made.run("git", "checkout", "-q", "--", ".")
+    made.run("dvc", "checkout", "-q")
+    assert diff(made, "HEAD")["datasets"][0]["same"]
+    assert diff(made, "HEAD", "gentle")["datasets"] == found["datasets"], "its data come from DVC's cache"
+
+
+def test_two_recipes_and_two_variants_are_compared(tmp_path: Path) -> None:
+    made = taught(tmp_path / "p", count=4)
+    made.write("recipes/two/recipe.yaml", "extends: one\nstages: {edits: {actions: [keep]}}\n")
+    made.write(
+        "recipes/three/recipe.yaml", "extends: one\naxes:\n  eager:\n    yes: {}\n    no: {stages.edits.actions: [keep]}\n"
+    )
+    made.repro()
+    recipes = diff(made, "one", "two")
+    [dataset] = recipes["datasets"]
+    assert (dataset["old"], dataset["new"]) == ("one/targets", "two/targets")
+    assert [row["stage"] for row in dataset["changed"]] == ["edits"]
+    assert [(r["key"], r["new"]) for c in recipes["causes"] for r in c["reasons"]] == [("stages.*.actions", ["keep"])]
+    variants = diff(made, "three/targets--yes", "three/targets--no")
+    [other] = variants["datasets"]
+    assert other["counts"] == dataset["counts"]
+    assert other["records"][0]["texts"] == dataset["records"][0]["texts"]
+    assert [c["stage"] for c in variants["causes"]] == ["edits--yes → edits--no"]
+
+
+def test_texts_are_contrasted_by_sentence() -> None:
+    marked = list(contrast("I add. 1 + 1 = 2. Wait. So it is 2.", "I add. 1 + 1 = 2.\n\nSo it is 3."))
+    assert marked == [("=", "I add."), ("=", "1 + 1 = 2."), ("-", "Wait."), ("-", "So it is 2."), ("+", "So it is 3.")]
