@@ -147,13 +147,17 @@ class Graph:
         return [node for node in self.nodes.values() if node.address in found]
 
     def labelled(self, node: Node, label: str, among: Iterable[Node] | None = None) -> Node | None:
-        """The input that an op knows by a label (mix's `parents`, evaluate's `suite`): shortest names that tell them apart."""
+        """The input that an op knows by a label (mix's `parents`, evaluate's `suite`)."""
+        return self.labels(node, among).get(label)
+
+    def labels(self, node: Node, among: Iterable[Node] | None = None) -> dict[str, Node]:
+        """The inputs by the labels that an op knows them by: shortest names that tell them apart."""
         inputs = list(self.inputs(node) if among is None else among)
         for named in (_name, _variant, _slug, _address):
-            names = [named(each) for each in inputs]
-            if len(set(names)) == len(inputs):
-                return dict(zip(names, inputs, strict=True)).get(label)
-        return None
+            found = {named(each): each for each in inputs}
+            if len(found) == len(inputs):
+                return found
+        return {}
 
     def manifest(self, node: Node) -> dict[str, Any]:
         """What the stage wrote of its run; DataError with the cure where it is nowhere."""

@@ -16,6 +16,8 @@ VERSION = 1
 
 Format = Literal["auto", "gsm8k", "plain"]
 _GYM = ("size", "seed", "settings")
+_PLACE = ("id", "source", "revision", "split", "row")
+"""What is told of a record that was withdrawn."""
 _COLUMNS = ("question", "answer", "solution", "key", "family")
 
 MARK = "####"
@@ -55,13 +57,16 @@ def load(
     size: int | None = None,
     seed: int = 0,
     settings: dict[str, int | float | str | bool] | None = None,
+    withdrawn: dict[str, str] | None = None,
 ) -> Iterator[Outcome]:
     """Records from `hf://org/name` (at a pinned `revision`), a file (JSONL, JSON, CSV, Parquet), or `gym://task`.
 
     `question`, `answer`, `solution`, `key` (the row's own) and `family` name columns. `answer_format: gsm8k` takes the
     number after `####` (`auto`: where there is one); `plain` takes the value, `27.0` as 27. `skip` and `limit` count
     records, in the source's order, or with `shuffle_seed` in a random one that other rows do not change.
-    `size`, `seed` and `settings` are the gym task's. Dropped: `no-question`, `no-answer`, `duplicate`.
+    `size`, `seed` and `settings` are the gym task's. `withdrawn` takes records out by their ids, each with its reason
+    (`drp withdraw` writes it): after all choosing, so that no other record moves in or out, and without their texts.
+    Dropped: `no-question`, `no-answer`, `duplicate`, `withdrawn`.
     """
     opened = _open(source, config, split, revision, size, seed, settings or {})
     gym = scheme_of(source) == "gym"
@@ -70,7 +75,7 @@ def load(
     if gym:
         columns, common["family"] = {"question": "question", "answer": "answer"}, _name(source)
     outcomes = _distinct(_records(opened, columns, answer_format, common))
-    yield from _chosen(outcomes, skip, limit, shuffle_seed)
+    yield from _without(_chosen(outcomes, skip, limit, shuffle_seed), withdrawn or {})
 
 
 def check(options: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -216,3 +221,13 @@ def _slice(outcomes: Iterable[Outcome], skip: int, stop: int | None) -> Iterator
             yield outcome
         if stop is not None and isinstance(outcome, Kept) and place + 1 >= stop:
             return
+
+
+def _without(outcomes: Iterable[Outcome], withdrawn: Mapping[str, str]) -> Iterator[Outcome]:
+    """The same, but of records that were withdrawn (and of their duplicates) only where they stood, and why they are gone."""
+    for outcome in outcomes:
+        record = outcome.record
+        if record["id"] in withdrawn:
+            yield Dropped({name: record[name] for name in _PLACE}, "withdrawn", withdrawn[record["id"]])
+        else:
+            yield outcome
