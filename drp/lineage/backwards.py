@@ -54,7 +54,7 @@ class Backwards:
                 yield Branch("model", reader.model, told, {"stage": reader.address, "trained": False, "dropped": dropped})
                 continue
             seen = entry.get("steps_seen")
-            when = f"seen at optimiser steps {', '.join(map(str, seen))}; " if seen else ""
+            when = f"seen at optimiser step{'s' * (len(seen) > 1)} {', '.join(map(str, seen))}; " if seen else ""
             words = f"{when}{entry['n_trained_tokens']} of its {entry['n_tokens']} tokens reach the loss each time"
             yield Branch("model", reader.model, words, {"stage": reader.address, "trained": True, **entry})
 

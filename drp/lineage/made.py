@@ -110,9 +110,8 @@ class Making:
         own += [f"content {identity['content'][:KEY]}"] if identity.get("content") else []
         own += [f"adapter {folder or ''} {identity['adapter'][:KEY]}"] if identity.get("adapter") else []
         drawn = ", ".join(f"{k} {v}" for k, v in (identity.get("sampling") or {}).items() if v is not None)
-        return Branch(
-            "model", identity["name"], f"{key}: {', '.join([*own, drawn])}", {**identity, "option": key, "folder": folder}
-        )
+        words = f"{'' if key == 'model' else f'{key}: '}{', '.join([*own, drawn])}"
+        return Branch("model", identity["name"], words, {**identity, "option": key, "folder": folder})
 
     def folder(self, node: Node, identity: dict[str, Any]) -> str | None:
         """The folder of the adapter that an identity means, by the hashes of the stage's inputs."""
