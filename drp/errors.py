@@ -42,6 +42,12 @@ class InputsChanged(DrpError):
     exit_code = 65
 
 
+class UndeclaredRead(DrpError):
+    """The code of a stage opened a file that is not an input of the stage; nothing was published."""
+
+    exit_code = 66
+
+
 class StageLocked(DrpError):
     """Another process runs this very stage."""
 

@@ -6,12 +6,12 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drp.errors import BackendError, ConfigError, DataError, StaleCompile, choices
+from drp.errors import BackendError, ConfigError, DataError, InputsChanged, StaleCompile, choices
 from drp.fingerprint import canonical, of_value
 from drp.mortality import die_with_dvc
 from drp.op import Report
@@ -20,14 +20,15 @@ from drp.pipeline.calling import Call, build_model
 from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
 from drp.pipeline.progress import Progress
-from drp.pipeline.work import StageWork, model_identity, write_json
+from drp.pipeline.reads import Reads
+from drp.pipeline.work import CountedWork, StageWork, model_identity, write_json
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import price
 from drp.recipe.resolve import Recipe, RoleUse, Stage, resolved_file
 from drp.records import TRAIL_ROWS, DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
-from drp.store.completions import Owner
+from drp.store.completions import Owner, Store
 
 PACKAGES = (
     "drp",
@@ -45,6 +46,8 @@ PACKAGES = (
 """Packages whose versions stand in the manifest where they are installed."""
 
 
+REPORTS = (".json", ".md", ".csv")
+"""The endings of a report's files."""
 UNANSWERED = ("no-completion", "no-reply")
 """Reasons that say nothing of a record, only that its request failed."""
 
@@ -96,14 +99,16 @@ def _compiled(project: Project, recipe: Recipe, stage: Stage) -> None:
 
 
 class Run:
-    """One run of one stage."""
+    """One run of one stage, whose files are made in `part`; publishing them is another matter."""
 
-    def __init__(self, project: Project, stage: Stage) -> None:
+    def __init__(self, project: Project, stage: Stage, part: Path | None = None) -> None:
         self.project, self.stage, self.ref = project, stage, stage.ref
-        self.part = (project.root / self.ref.data).with_name(f".{self.ref.name}.part")
-        self.inputs = Inputs(project.root, self._paths(), self._values(stage))
+        self.part = part or (project.root / self.ref.data).with_name(f".{self.ref.name}.part")
+        self.paths = self._paths()
+        self.inputs = Inputs(project.root, self.paths, self._values(stage))
+        self.params: dict[str, Any] = mapping(project.params)
         self.counts: Counter[str] = Counter()
-        self.call = Call(project, stage, mapping(project.params))
+        self.call = Call(project, stage, self.params)
         self.fingerprint = oplock.read(project)[stage.op.name].fingerprint  # it is current: see `run`
 
     def _paths(self) -> list[str]:
@@ -121,7 +126,7 @@ class Run:
 
     def _values(self, stage: Stage) -> dict[str, object]:
         """Everything but files that the outcome depends on, as DVC tracks it."""
-        params = mapping(self.project.params)
+        params: dict[str, Any] = mapping(self.project.params)
         values: dict[str, object] = {f"{stage.ref.slug}.{k}": v.data for k, v in stage.values.items()}
         for use in (u for us in stage.models.values() for u in us.values()):
             here: RoleUse | None = use
@@ -132,33 +137,58 @@ class Run:
 
     def run(self, progress: Progress) -> None:
         """Work and publish; nothing is left behind when anything goes wrong."""
-        params = mapping(self.project.params)
         shutil.rmtree(self.part, ignore_errors=True)
         self.part.mkdir(parents=True)
         identity = of_value([self.inputs.hashes, self.inputs.values, self.fingerprint])
         resume = self.project.scratch / "resume" / identity[:32]
         op = self.stage.op
         progress.expect(op.name, self._total(), several=op.makes_records and op.takes == "one")
+        if self.stage.models:
+            Store(self.project.store).close()  # made now, if at all: a folder that is new later may be closed by `Reads`
         texts.keep(self.project.store, self._prompts())
         owner = Owner(self.ref.recipe, self.ref.slug)
         roles = {use.role for uses in self.stage.models.values() for use in uses.values() if use.stage is None}
-        prices = {role: known for role in roles if (known := price(params, role))}
+        prices = {role: known for role in roles if (known := price(self.params, role))}
         work = StageWork(self.part / "model", resume, self.project.store, progress, owner, prices, self.stage.limits)
         try:
+            report = self.make(work, resume, progress.step)
+            work.close()
+            if report:
+                sys.stdout.write(report.table.rstrip() + "\n")
+            self._hold()
+            self._publish()
+            shutil.rmtree(resume, ignore_errors=True)
+        finally:
+            shutil.rmtree(self.part, ignore_errors=True)
+
+    def make(self, work: CountedWork, resume: Path, step: Callable[[Outcome], None]) -> Report | None:
+        """Let the op work, held to the stage's inputs, and write all that the stage makes; the report, of an op that reports."""
+        with Reads(self.project, self.stage, self.paths, self.part, resume):
             result = self.call(work)
             if isinstance(result, Report):
                 self._report(result)
             else:
                 with _closing(result):
-                    self._write(result, progress)
-            work.close()
-            if not isinstance(result, Report):
-                self._manifest(params, work)
+                    self._write(result, step)
+        if isinstance(result, Report):
+            return result
+        self._manifest(work)
+        return None
+
+    def outputs(self) -> dict[str, Path]:
+        """Where each thing that `make` made belongs, from the project's root; a model is a folder."""
+        reports = self.stage.op.reports
+        base, ends = (self.ref.report, REPORTS) if reports else (self.stage.data, OUTPUTS)
+        model = {self.stage.model_path: self.part / "model"} if self.stage.op.makes_model else {}
+        return {**model, **{f"{base}{end}": self.part / f"{self.ref.name}{end}" for end in ends}}
+
+    def _hold(self) -> None:
+        """InputsChanged where an input or a value is not what it was; also where it cannot be read any more, being a new file
+        at a place that was closed to this process (see `Reads`)."""
+        try:
             self.inputs.hold(self._values(find(self.project, self.ref.recipe, self.ref.slug)[1]))
-            self._publish()
-            shutil.rmtree(resume, ignore_errors=True)
-        finally:
-            shutil.rmtree(self.part, ignore_errors=True)
+        except PermissionError as error:
+            raise InputsChanged(f"replaced while the stage ran: {error.filename}. Nothing was published; run it again") from error
 
     def _total(self) -> int | None:
         """Records of the input, where the op goes through them one after the other."""
@@ -170,7 +200,7 @@ class Run:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def _write(self, outcomes: Iterable[Outcome], progress: Progress) -> None:
+    def _write(self, outcomes: Iterable[Outcome], step: Callable[[Outcome], None]) -> None:
         op, name, detail = self.stage.op, self.ref.name, ""
         if op.takes == "none":  # made here, in any order
             outcomes = in_order(outcomes, lambda o: str(o.record["id"]), self.part)
@@ -180,7 +210,7 @@ class Run:
             Writer(self.part / f"{name}.trail.parquet", self._trail_schema(), "record", unique=False, group=TRAIL_ROWS) as trail,
         ):
             for outcome in outcomes:
-                progress.step(outcome)
+                step(outcome)
                 if isinstance(outcome, Kept):
                     kept.add(outcome.record)
                     for row in outcome.trail:
@@ -220,10 +250,10 @@ class Run:
         told = {"op": self.stage.op.name, "fingerprint": self.fingerprint, "prompts": canonical(prompts)}
         return schema_of(TrailRow).with_metadata({f"drp.{key}": value for key, value in told.items()})
 
-    def _manifest(self, params: dict[str, Any], work: StageWork) -> None:
+    def _manifest(self, work: CountedWork) -> None:
         reasons = {k: v for k, v in sorted(self.counts.items()) if k != "kept"}
         models = {
-            f"{key}.{label}".rstrip("."): model_identity(build_model(self.project, params, use))
+            f"{key}.{label}".rstrip("."): model_identity(build_model(self.project, self.params, use))
             for key, uses in self.stage.models.items() for label, use in uses.items()
         }  # fmt: skip
         write_json(
@@ -247,20 +277,14 @@ class Run:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(report.rows)
-        sys.stdout.write(report.table.rstrip() + "\n")
 
     def _publish(self) -> None:
-        root, name = self.project.root, self.ref.name
-        ends = (".json", ".md", ".csv") if self.stage.op.reports else OUTPUTS
-        base = self.ref.report if self.stage.op.reports else self.stage.data
-        if self.stage.op.makes_model:
-            target = root / self.stage.model_path
-            shutil.rmtree(target, ignore_errors=True)
+        for path, made in self.outputs().items():
+            target = self.project.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.part / "model", target)
-        for end in ends:
-            (root / base).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.part / f"{name}{end}", root / f"{base}{end}")
+            if made.is_dir():
+                shutil.rmtree(target, ignore_errors=True)
+            os.replace(made, target)
 
 
 @contextmanager

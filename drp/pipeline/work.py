@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from drp.asking import Asking
 from drp.backends import Answer, Ask, Backend, connect
@@ -15,7 +15,7 @@ from drp.models import Completion, Model, Request
 from drp.money.ledger import Limit, settle
 from drp.money.prices import Price
 from drp.money.purse import Purse
-from drp.op import Dialogue
+from drp.op import Dialogue, Work
 from drp.pipeline.pace import Stopwatch
 from drp.pipeline.progress import Progress
 from drp.records import Outcome, Record
@@ -94,6 +94,14 @@ class Usage:
             yield burst
 
 
+class CountedWork(Work, Protocol):
+    """The work of a stage that says what was asked."""
+
+    def usage(self) -> dict[str, Any]:
+        """Completions, tokens, finishes, served models."""
+        ...
+
+
 class StageWork:
     """What `drp.op.Work` promises, for one stage."""
 
@@ -167,7 +175,7 @@ class StageWork:
 
     def usage(self) -> dict[str, Any]:
         """What was asked, stored answers included: completions, tokens, finishes, served models."""
-        return {**dict(sorted(self.totals.items())), "served": sorted(self.served)}
+        return usage_of(self.totals, self.served)
 
     def _let_go(self) -> None:
         """Drop the model that was asked last: of some engines (vLLM's) there is one to a process."""
@@ -183,6 +191,11 @@ class StageWork:
             if self._waits:
                 settle(self._store, self._owner)
             self._store.close()
+
+
+def usage_of(totals: Mapping[str, int], served: Iterable[str]) -> dict[str, Any]:
+    """What the manifest says was asked."""
+    return {**dict(sorted(totals.items())), "served": sorted(served)}
 
 
 def model_identity(model: Model) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from drp.errors import ConfigError, DataError, MissingPackage
+from drp import fence
+from drp.errors import ConfigError, DataError, MissingPackage, UndeclaredRead
 from drp.verifiers import Case, Verdict, verdict_of
 from drp.verifiers.worker import serve
 
@@ -28,6 +29,9 @@ AHEAD = 4
 
 START = 120.0
 """Seconds that a worker may take to import its verifier."""
+
+FAILURES = {kind.__name__: kind for kind in (ConfigError, MissingPackage, UndeclaredRead)}
+"""What a worker may fail with, by name."""
 
 _LAUNCH = f"from {serve.__module__} import {serve.__name__}; {serve.__name__}()"
 
@@ -73,7 +77,7 @@ class _Worker:
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, "-c", _LAUNCH, verifier], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **fence.passed_on(), "PYTHONPATH": path},
         )  # fmt: skip
         assert self.process.stdin
         assert self.process.stdout
@@ -169,7 +173,7 @@ class _Pool:
 
     def _hello(self, worker: _Worker, message: dict[str, Any]) -> None:
         if "failed" in message:
-            raise (MissingPackage if message["kind"] == "MissingPackage" else ConfigError)(message["failed"])
+            raise FAILURES.get(message["kind"], ConfigError)(message["failed"])
         worker.ready = True
 
     def _bury(self, worker: _Worker) -> None:

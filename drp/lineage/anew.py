@@ -1,0 +1,128 @@
+"""Whether stages, made anew from their inputs and stored completions, have the bytes that the locks name."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
+from pathlib import Path
+
+from drp.errors import DataError
+from drp.lineage.current import remakeable
+from drp.lineage.finding import Check
+from drp.lineage.graph import MANIFEST, Node
+from drp.lineage.sums import Entry, Sums
+from drp.pipeline.rebuild import Rebuilt, rebuild
+from drp.project import Project
+from drp.records import read
+
+MOST = 4
+"""Stages made anew at once."""
+
+
+class Anew:
+    """Rebuilds stages, a few at a time; `md5s` has what each file was made anew with."""
+
+    def __init__(self, project: Project, sums: Sums, stores: Sequence[Path], into: Path) -> None:
+        self.project, self.sums, self.stores, self.into = project, sums, stores, into
+        self.check = Check("rebuild", "stages made anew")
+        self.md5s: dict[str, str] = {}
+        self._rewritten: list[str] = []
+
+    def look(self, entries: Iterable[Entry]) -> None:
+        """Rebuild each stage and compare, or say why it cannot be."""
+        with ThreadPoolExecutor(min(MOST, os.cpu_count() or 1)) as crew:
+            begun: list[tuple[Entry, Future[Rebuilt]]] = []
+            for entry in entries:
+                if entry.node and (reason := self._not(entry, entry.node)):
+                    self.check.skip(entry.address, f"not rebuilt: {reason}")
+                elif entry.node:
+                    begun.append((entry, crew.submit(self._rebuild, entry)))
+            for entry, done in begun:
+                self._judge(entry, done.result())
+                shutil.rmtree(self._folder(entry), ignore_errors=True)
+        if self._rewritten:
+            many = f"{len(self._rewritten)} of the files came out with the same rows in other bytes"
+            self.check.note(self._rewritten[0], f"{many}: written by another pyarrow, or another drp, than is here")
+
+    def _folder(self, entry: Entry) -> Path:
+        return self.into / f"{entry.recipe}.{entry.slug}"
+
+    def _rebuild(self, entry: Entry) -> Rebuilt:
+        return rebuild(self.project, entry.recipe, entry.slug, self._folder(entry), self.stores)
+
+    def _judge(self, entry: Entry, made: Rebuilt) -> None:
+        if made.state == "not-rebuilt":
+            self.check.skip(entry.address, f"not rebuilt: {made.reason}")
+        elif made.state == "failed":
+            self.check.fault(entry.address, f"cannot be made anew: {made.reason}")
+        else:
+            self.check.looked += 1
+            for path, file in made.files.items():
+                self._compare(entry, path, Path(file))
+
+    def _not(self, entry: Entry, node: Node) -> str | None:
+        stage = self.sums.stages.get(entry.address)
+        if node.frozen:
+            return "its outcome is published (frozen), and was made elsewhere"
+        if stage is None or stage.op.name != node.op:
+            return "the recipe has no such stage now"
+        if stage.op.makes_model:
+            return "it trains a model, which no completion holds"
+        return remakeable(self.sums, entry)
+
+    def _compare(self, entry: Entry, path: str, made: Path) -> None:
+        locked = entry.lock.outs.get(path)
+        with made.open("rb") as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+        self.md5s[path] = md5
+        if locked is None or md5 == locked.md5 or path in self.sums.altered:  # of what was altered `Sums.outs` says which it was
+            return
+        here = self.sums.snapshot.find(path, locked)
+        words, harmless = _difference(path, here, made) if here else ("", False)
+        if not harmless:
+            self.check.fault(
+                path, f"made anew from its inputs and completions it has md5 {md5}, not {locked.md5}{words}: file and lock were "
+                f"altered together, or its op is not the same each time; `dvc repro -f -s recipes/{entry.recipe}/dvc.yaml:"
+                f"{entry.slug}` makes it as it should be"
+            )  # fmt: skip
+        elif words:
+            self.check.note(path, words)
+        else:
+            self._rewritten.append(path)
+
+
+def _difference(path: str, here: Path, made: Path) -> tuple[str, bool]:
+    """How a file differs from what was made anew, and whether that is only by what wrote it: other packages, the same rows."""
+    if path.endswith(MANIFEST):
+        one, other = (json.loads(p.read_text(encoding="utf-8")) for p in (here, made))
+        keys = [key for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
+        if keys == ["packages"]:
+            return f"made with other packages than are here: {', '.join(_versions(one['packages'], other['packages']))}", True
+        return f" ({', '.join(keys)} differ)", False
+    first = _first(here, made) if path.endswith(".parquet") else ""
+    return ("", True) if first is None else (f", and differs first at {first}" if first else "", False)
+
+
+def _versions(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            yield f"{name} {then.get(name, '(none)')} then, {now.get(name, '(none)')} now"
+
+
+def _first(one: Path, other: Path) -> str | None:
+    """The id of the first record in which two files differ; None where all rows and columns are equal."""
+    import pyarrow.parquet as pq
+
+    try:
+        if not pq.read_schema(one).equals(pq.read_schema(other), check_metadata=True):
+            return "its columns, or what stands once for all rows"
+        for left, right in zip_longest(read(one), read(other)):
+            if left != right:
+                row = left or right or {}
+                return str(row.get("id") or row.get("record"))
+    except DataError as error:
+        return str(error)
+    return None

@@ -1,0 +1,71 @@
+"""The audit of recipes: files beside locks, manifests, records, trails, completions, and themselves made anew."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from drp.errors import DataError, choices
+from drp.lineage.anew import Anew
+from drp.lineage.current import inputs, manifests
+from drp.lineage.finding import Check
+from drp.lineage.graph import Graph
+from drp.lineage.kept import gather, known
+from drp.lineage.replies import Replies
+from drp.lineage.snapshot import Snapshot
+from drp.lineage.spans import spans
+from drp.lineage.sums import Entry, Sums, entries
+from drp.lineage.tables import Tables
+from drp.lineage.totals import totals
+from drp.pipeline.compile import resolve_all
+from drp.project import Project
+
+
+def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -> list[Check]:
+    """Look through these recipes (all that have run, where none is named) with all that they were made from.
+
+    What a published stage was made from is not looked at: it need not be here. Nothing is written but below `.dvc/tmp`.
+    """
+    graph = Graph(Snapshot(project))
+    tables, scope = Tables(graph), _scope(graph, list(recipes))
+    nodes = [entry.node for entry in scope if entry.node]
+    stages = {f"{name}/{s.ref.slug}": s for name, recipe in resolve_all(project).items() for s in recipe.own()}
+    sums = Sums(project, graph, scope, stages)
+    replies = Replies(tables)
+    project.scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=project.scratch, prefix="verify-") as folder:
+            completions, stores = gather(project, sums, replies.files, Path(folder))
+            if stores:
+                known(completions, sums, tables, nodes, stores)
+            elif not completions.findings:
+                completions.skip(
+                    str(project.store), "there is no completion store here, nor a recipes/<name>/completions.parquet"
+                )
+            anew = Anew(project, sums, stores, Path(folder))
+            anew.look(scope if rebuild else ())
+            found = [sums.outs(anew.md5s), inputs(sums), manifests(sums), totals(sums, tables, nodes)]
+            return [*found, spans(sums, tables, nodes), completions, *([anew.check] if rebuild else [])]
+    finally:
+        replies.close()
+        tables.close()
+
+
+def _scope(graph: Graph, recipes: list[str]) -> list[Entry]:
+    """The stages of these recipes, and those that they were made from, up to what is published."""
+    everything = entries(graph)
+    for name in recipes:
+        if name not in graph.recipes:
+            raise DataError(
+                f"recipe {name!r} has never run here: recipes/{name}/dvc.lock is not there{choices(name, graph.recipes)}"
+            )
+    if not recipes:
+        return list(everything.values())
+    queue = [entry for entry in everything.values() if entry.recipe in recipes]
+    found: dict[str, Entry] = {}
+    while queue:
+        entry = queue.pop()
+        if entry.address not in found:
+            found[entry.address] = entry
+            if entry.node and not entry.node.frozen:
+                queue += [everything[source.address] for source in graph.sources(entry.node)]
+    return [entry for address, entry in everything.items() if address in found]

@@ -1,0 +1,103 @@
+"""Undeclared reads: while its op works, a stage may open its inputs and what is drp's own; any other file ends it (exit 66)."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from drp import fence, landlock
+from drp.errors import UndeclaredRead
+from drp.fence import Fence
+from drp.pipeline.yamlfile import mapping
+from drp.project import Project
+from drp.recipe.resolve import Stage
+
+LOADS = ("transformers", "vllm")
+"""Backends that load a model into the stage's own process: their libraries read and make files anywhere."""
+PLAIN = ("params.yaml", "recipes", "prompts", "ops", ".git", ".dvc")
+"""What drp reads of a project after the op has worked, and what is never anybody's data."""
+
+
+class Reads:
+    """A context in which the stage is held to its inputs.
+
+    Python's own ways to open a file are refused by an audit hook where they happen. Readers that are not written in Python
+    (Arrow, DuckDB, safetensors) raise no such event: those the kernel refuses, where it has Landlock and the stage loads no
+    model. What an error says of such a file becomes an UndeclaredRead; so does a read whose error the op swallowed.
+    """
+
+    def __init__(self, project: Project, stage: Stage, inputs: Iterable[str], part: Path, resume: Path) -> None:
+        self.project, self.stage = project, stage
+        root = project.root
+        self.fence = Fence(
+            stage=f"{stage.ref.recipe}/{stage.ref.slug}", root=str(root),
+            declared=tuple(str(root / path) for path in inputs), work=(str(part), str(resume)),
+            own=tuple(str(p) for p in (root / ".dvc", project.dvc_cache, project.cache, project.params, project.ops_lock)),
+            code=tuple(_code_of(stage)), system=fence.system(),
+        )  # fmt: skip
+        self._temporary: str | None = None
+
+    def __enter__(self) -> "Reads":
+        if landlock.available() and not loads(self.project, self.stage):
+            self._lock()
+        fence.begin(self.fence)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        said = fence.found(error)
+        fence.end()
+        if self._temporary:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            tempfile.tempdir = os.environ["TMPDIR"] = os.path.dirname(self._temporary)
+        if isinstance(error, UndeclaredRead) or (error is not None and not isinstance(error, Exception)):
+            return
+        if said:
+            raise UndeclaredRead(said) from error
+
+    def _lock(self) -> None:
+        """Ask the kernel too. What is made later, right in a folder above the project, could not be read: if that is where
+        temporary files are made, they are made in a folder there that is made now."""
+        here = tempfile.gettempdir()
+        if Path(here).resolve() in self.project.root.resolve().parents:
+            self._temporary = tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="drp-")
+        with suppress(landlock.Unfit):
+            landlock.restrict([*landlock.around(self.project.root), *self._readable()])
+
+    def _readable(self) -> Iterator[str]:
+        """What of the project may be read: inputs, drp's own, code, temporary files."""
+        root = self.project.root
+        yield from (*self.fence.declared, *self.fence.work, *self.fence.own)
+        yield from (str(root / name) for name in PLAIN)
+        yield from (p for p in (*sys.path, sys.prefix, sys.base_prefix, tempfile.gettempdir()) if root in Path(p).parents)
+        for entry in root.iterdir():
+            if entry.suffix in (".py", ".egg-info") or (entry.is_dir() and _holds_code(entry)):
+                yield str(entry)
+
+
+def loads(project: Project, stage: Stage) -> bool:
+    """Whether the stage's own process loads or makes a model, or fetches data: libraries then read and make files anywhere."""
+    run: dict[str, Any] = mapping(project.params).get("run") or {}
+    uses = [use for named in stage.models.values() for use in named.values()]
+    if stage.op.makes_model or any(use.stage or run.get(use.role, {}).get("backend") in LOADS for use in uses):
+        return True
+    options = stage.op.options
+    sources = [str(v.data) for k, v in stage.values.items() if k in options and options[k].kind == "source"]
+    return any(source.startswith("hf://") or (project.root / source).is_dir() for source in sources)
+
+
+def _code_of(stage: Stage) -> Iterator[str]:
+    """The folder of a verifier `module:function`, wherever it is."""
+    verifier = stage.options().get("verifier")
+    if isinstance(verifier, str) and ":" in verifier:
+        spec = find_spec(verifier.partition(":")[0].partition(".")[0])
+        if spec and spec.origin:
+            yield os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin
+
+
+def _holds_code(folder: Path) -> bool:
+    return (folder / "pyvenv.cfg").exists() or any(folder.glob("*.py"))
