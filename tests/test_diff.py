@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drp.lineage.contrast import contrast
+from drp.comparing.contrast import contrast
 from tests.projects import Project_
 from tests.taught import data, rows, taught, write_rows
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"ops", "serving"},
     {"project", "recipe"},
     {"pipeline"},
-    {"exports", "lineage", "planning", "running"},
+    {"exports", "lineage", "comparing", "auditing", "withdrawing", "planning", "running"},
     {"commands"},
     {"cli", "__main__"},
 ]

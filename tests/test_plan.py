@@ -16,8 +16,8 @@ from drp.backends import Answer, Ask
 from drp.models import Completion, Endpoint, Message, Model, Sampling
 from drp.pipeline import texts, yamlfile
 from drp.pipeline.pace import Stopwatch
-from drp.store.peek import peek
 from drp.store.completions import Owner, Store
+from drp.store.peek import peek
 from tests.projects import Project_, project, stop
 
 RECIPE = """\

@@ -53,7 +53,8 @@ def test_a_merged_sentence_leads_to_both_its_steps_their_actions_and_what_the_te
         (action,) = [each for each in step["below"] if each["kind"] == "action"]
         assert (action["name"], action["into"]) == ("merge", steps[0]["step"])
         (completion,) = action["below"]
-        assert completion["found"] and completion["model"]["name"] == "rules"
+        assert completion["found"]
+        assert completion["model"]["name"] == "rules"
         assert step["text"].strip() in completion["messages"][-1][1], "the prompt as it was rendered"
         assert any(a["action"] == "merge" for a in json.loads(completion["reply"])["actions"])
         assert completion["prompts"] == ["prompts/edit.j2"]
@@ -104,7 +105,8 @@ def test_a_piece_of_text_that_was_deleted_says_so_and_why(made: Project_) -> Non
     (step,) = of(found, "step")
     assert found["column"] == "thought"
     (action,) = [each for each in step["below"] if each["kind"] == "action"]
-    assert action["name"] == "delete" and action["reason"]
+    assert action["name"] == "delete"
+    assert action["reason"]
 
 
 def test_a_dropped_record_says_by_which_stage_and_why(made: Project_) -> None:
@@ -120,7 +122,7 @@ def test_a_metric_leads_to_the_answers_that_it_counts_and_the_model_that_gave_th
     counted = stage(found, "scores")
     assert (counted["answers"], counted["correct"]) == (len(answers), sum(row["correct"] for row in answers))
     assert found["value"] == pytest.approx(counted["correct"] / counted["answers"])
-    assert [each["name"] for each in of(found, "model")][0] == "pupil-7b"
+    assert next(each["name"] for each in of(found, "model")) == "pupil-7b"
     assert stage(found, "exam")
 
 
@@ -158,7 +160,8 @@ def test_a_clone_that_never_paid_answers_the_same_once_the_completions_are_share
     (clone.root / "recipes/fruit/completions.parquet").unlink()
     shutil.rmtree(clone.root / ".dvc/cache")
     told = clone.run("drp", "why", MERGED)
-    assert "not here" in told and "drp cache import" in told
+    assert "not here" in told
+    assert "drp cache import" in told
 
 
 def _but_money(found: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +186,8 @@ def test_it_answers_for_an_earlier_revision_from_the_cache(made: Project_, tmp_p
     found = stage(asked(here, "So, 3 * 12 = 36."), "edits")["made"]
     assert (found["commit"], found["dirty"]) == (None, True)
     told = here.run("drp", "why", MERGED, "--at", "nowhere", code=2)
-    assert "'nowhere'" in told and "main" in told
+    assert "'nowhere'" in told
+    assert "main" in told
 
 
 def _but_uses(found: Any) -> Any:
@@ -204,5 +208,7 @@ def test_a_target_that_is_nothing_says_what_was_looked_at(made: Project_) -> Non
 def test_the_short_answer_fits_a_screen_and_full_has_prompts_and_replies(made: Project_) -> None:
     short, full = made.run("drp", "why", MERGED), made.run("drp", "why", MERGED, "--full")
     assert len(short.splitlines()) < 40
-    assert "recipes/fruit/recipe.yaml:stages.edits.prompt" in full and "recipes/fruit/recipe.yaml" not in short
-    assert '"passages"' in full and "python 3" in full
+    assert "recipes/fruit/recipe.yaml:stages.edits.prompt" in full
+    assert "recipes/fruit/recipe.yaml" not in short
+    assert '"passages"' in full
+    assert "python 3" in full

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from drp.errors import ConfigError
-from drp.lineage.exclusion import put
 from drp.ops.load import load
 from drp.recipe.read import load as yaml
 from drp.records import Dropped, Kept, read
+from drp.withdrawing.exclusion import put
 from tests.fakes import FakeWork
 from tests.projects import Project_, project
 from tests.two_recipes import anew, question, two_recipes

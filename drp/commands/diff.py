@@ -23,8 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
-    from drp.lineage.difference import difference, records, summary
-    from drp.lineage.differing import lines
+    from drp.comparing.difference import difference, records, summary
+    from drp.comparing.differing import lines
 
     found = difference(Project.here(), given.old, given.new, recipe=given.recipe, stage=given.stage, record=given.record)
     most = None if given.n is None else max(0, given.n)

@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Do it; 1 where anything is not what it says it is (what is out of date is what it says)."""
-    from drp.lineage.audit import audit
+    from drp.auditing.audit import audit
 
     checks = audit(Project.here(), given.recipes, not given.no_rebuild)
     failed = any(check.state == "failed" for check in checks)

@@ -26,10 +26,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
-    from drp.lineage.aftermath import aftermath
     from drp.lineage.subject import Lineage
     from drp.lineage.telling import tell
-    from drp.lineage.withdraw import apply, edits, find, find_row
+    from drp.withdrawing.aftermath import aftermath
+    from drp.withdrawing.withdraw import apply, edits, find, find_row
 
     if bool(given.source) != bool(given.row) or not (given.ids or given.source):
         raise ConfigError("say what to withdraw: an ID, or --source SOURCE with --row KEY")

@@ -5,11 +5,11 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
+from drp.auditing.finding import Check
+from drp.auditing.sums import Sums
 from drp.errors import DataError
-from drp.lineage.finding import Check
 from drp.lineage.graph import Node
 from drp.lineage.replies import SHARED
-from drp.lineage.sums import Sums
 from drp.lineage.tables import Tables
 from drp.project import Project
 from drp.store.completions import Store

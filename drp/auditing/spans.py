@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from drp.auditing.finding import Check
+from drp.auditing.sums import Sums
 from drp.errors import DataError
-from drp.lineage.finding import Check
 from drp.lineage.graph import Node
-from drp.lineage.sums import Sums
 from drp.lineage.tables import Tables
 from drp.pieces import Step
 from drp.records import ROWS, Record

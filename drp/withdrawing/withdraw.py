@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drp.errors import ConfigError, DataError, DrpError, choices
-from drp.lineage.exclusion import put
 from drp.lineage.follow import question
 from drp.lineage.graph import Node
 from drp.lineage.subject import Lineage
@@ -16,6 +15,7 @@ from drp.pipeline.yamlfile import write
 from drp.project import Project
 from drp.recipe.read import Path_
 from drp.recipe.resolve import Stage
+from drp.withdrawing.exclusion import put
 
 OPTION = "withdrawn"
 SAME = ("source", "config", "split")

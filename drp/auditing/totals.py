@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from drp.auditing.finding import MANY, Check
+from drp.auditing.sums import Sums
 from drp.errors import DataError
-from drp.lineage.finding import MANY, Check
 from drp.lineage.graph import MANIFEST, Node
-from drp.lineage.sums import Sums
 from drp.lineage.tables import Tables
 from drp.recipe.resolve import Stage
 

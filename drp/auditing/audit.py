@@ -4,18 +4,18 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from drp.auditing.anew import Anew
+from drp.auditing.current import inputs, manifests
+from drp.auditing.finding import Check
+from drp.auditing.kept import gather, known
+from drp.auditing.spans import spans
+from drp.auditing.sums import Entry, Sums, entries
+from drp.auditing.totals import totals
 from drp.errors import DataError, choices
-from drp.lineage.anew import Anew
-from drp.lineage.current import inputs, manifests
-from drp.lineage.finding import Check
 from drp.lineage.graph import Graph
-from drp.lineage.kept import gather, known
 from drp.lineage.replies import Replies
 from drp.lineage.snapshot import Snapshot
-from drp.lineage.spans import spans
-from drp.lineage.sums import Entry, Sums, entries
 from drp.lineage.tables import Tables
-from drp.lineage.totals import totals
 from drp.pipeline.compile import resolve_all
 from drp.project import Project
 

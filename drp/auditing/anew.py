@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
 
+from drp.auditing.current import remakeable
+from drp.auditing.finding import Check
+from drp.auditing.sums import Entry, Sums
 from drp.errors import DataError
-from drp.lineage.current import remakeable
-from drp.lineage.finding import Check
 from drp.lineage.graph import MANIFEST, Node
-from drp.lineage.sums import Entry, Sums
 from drp.pipeline.rebuild import Rebuilt, rebuild
 from drp.project import Project
 from drp.records import read

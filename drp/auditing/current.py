@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from drp.auditing.finding import Check
+from drp.auditing.sums import AGAIN, Entry, Sums
 from drp.fingerprint import canonical, of_path
-from drp.lineage.finding import Check
 from drp.lineage.graph import MANIFEST, Node
-from drp.lineage.sums import AGAIN, Entry, Sums
 from drp.pipeline.compile import stage_entry
 from drp.pipeline.locked import Made
 

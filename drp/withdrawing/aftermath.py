@@ -10,7 +10,7 @@ from drp.lineage.graph import Node
 from drp.lineage.onwards import report
 from drp.lineage.subject import Lineage
 from drp.lineage.used import beginnings
-from drp.lineage.withdraw import Edit, Found
+from drp.withdrawing.withdraw import Edit, Found
 
 SHOWN = 8
 """Commands that people see without `--full`."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from drp.lineage.finding import Check
+from drp.auditing.finding import Check
 from drp.lineage.graph import MANIFEST, Graph, Node
 from drp.lineage.snapshot import Snapshot
 from drp.pipeline.locked import Files, Lock, Made

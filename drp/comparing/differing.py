@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from drp.comparing.comparison import FATES, NOT_LOADED, NOT_MADE, Comparison
+from drp.comparing.contrast import painted
+from drp.comparing.contrast import told as contrasted
+from drp.comparing.difference import Difference, Metric
 from drp.lineage.branch import short
-from drp.lineage.comparison import FATES, NOT_LOADED, NOT_MADE, Comparison
-from drp.lineage.contrast import painted
-from drp.lineage.contrast import told as contrasted
-from drp.lineage.difference import Difference, Metric
 from drp.planning.telling import told
 from drp.planning.why import Code, Reason
 

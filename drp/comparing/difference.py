@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from drp.comparing.causes import Causes
+from drp.comparing.comparison import FATES, Comparison, State
 from drp.errors import ConfigError, DataError, choices
-from drp.lineage.causes import Causes
-from drp.lineage.comparison import FATES, Comparison, State
 from drp.lineage.graph import Graph, Node
 from drp.lineage.snapshot import Snapshot
 from drp.lineage.spine import Pair, pairs

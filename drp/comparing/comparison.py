@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from drp.comparing.picking import picked
+from drp.comparing.turns import turns
 from drp.lineage.graph import Graph, Node
-from drp.lineage.picking import picked
 from drp.lineage.spine import Pair, givers, pairs, spine
 from drp.lineage.tables import Tables
-from drp.lineage.turns import turns
 from drp.records import Record
 
 Fate = Literal["changed", "gone", "added"]

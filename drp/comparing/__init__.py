@@ -1,0 +1,1 @@
+"""Two states of a project, record by record: what differs, since which stage, and what made it so."""
