@@ -1,6 +1,6 @@
 """Throughput: a stage from its input to its Parquet, beside a bare loop that makes each answer durable.
 
-    python -m benchmarks.engine [--rows 2000 20000] [--runs 5]
+python -m benchmarks.engine [--rows 2000 20000] [--runs 5]
 """
 
 import argparse

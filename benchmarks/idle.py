@@ -1,6 +1,6 @@
 """What is paid when there is nothing to do: a warm no-op, the replay of stored completions, starting up.
 
-    python -m benchmarks.idle [--runs 7]
+python -m benchmarks.idle [--runs 7]
 """
 
 import argparse

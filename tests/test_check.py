@@ -113,7 +113,16 @@ def test_values_of_the_wrong_shape_are_refused_not_crashed_on(tmp_path, capsys, 
     made = project(tmp_path / "p", recipe, dvc=False)
     made.write("params.yaml", "models: {m: {name: x, sampling: {top_p: 9}}}\nrun: {m: {backend: rules, batch: 0}}\n")
     found = "\n".join(_problems(made.root, capsys, monkeypatch))
-    for words in ("5 does not name a recipe", "[1] is not a model", "[1] is not a mapping", "None is not a whole number", "'7' is not a stage", "is not an op", "9 is not from", "0 is not from 1"):
+    for words in (
+        "5 does not name a recipe",
+        "[1] is not a model",
+        "[1] is not a mapping",
+        "None is not a whole number",
+        "'7' is not a stage",
+        "is not an op",
+        "9 is not from",
+        "0 is not from 1",
+    ):
         assert words in found, (words, found)
 
 

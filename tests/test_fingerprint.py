@@ -32,7 +32,9 @@ RECIPE = "stages:\n  a: {op: make}\n  b: {op: speak, from: a}\n"
         ("mylib/h.py", "from mylib import h", "h.word()"),
     ],
 )
-def test_a_helpers_change_makes_the_compile_stale_and_its_comment_does_not(tmp_path: Path, where: str, how: str, call: str) -> None:
+def test_a_helpers_change_makes_the_compile_stale_and_its_comment_does_not(
+    tmp_path: Path, where: str, how: str, call: str
+) -> None:
     made = project(tmp_path / "p", RECIPE, dvc=False)
     made.write("ops/speak.py", OP.format(how=how, call=call))
     made.write(where, 'UNUSED = 1\n\n\ndef word() -> str:\n    return "one"\n')

@@ -408,13 +408,17 @@ PARSE = '''
 
 
 def test_an_op_that_fails_on_what_is_not_known_does_not_end_the_plan(tmp_path: Path, server: Counting) -> None:
-    made = _project(tmp_path, server, recipe=RECIPE.replace("op: shout, from: c, times: 1", "op: parse, from: c, model: m, prompt: again"))
+    made = _project(
+        tmp_path, server, recipe=RECIPE.replace("op: shout, from: c, times: 1", "op: parse, from: c, model: m, prompt: again")
+    )
     made.write("ops/parse.py", PARSE)
     told = Told(made)
     assert told.asked("one:b") == (4, 4, 0)
     made.edit("recipes/one/recipe.yaml", "op: echo, from: b", "op: parse, from: v")
     made.edit("recipes/one/recipe.yaml", "  c:", "  v: {op: reshape, from: b}\n  c:")
-    made.write("ops/reshape.py", """
+    made.write(
+        "ops/reshape.py",
+        """
         'Name a column.'
         from collections.abc import Iterable, Iterator
         from typing import TypedDict
@@ -428,7 +432,8 @@ def test_an_op_that_fails_on_what_is_not_known_does_not_end_the_plan(tmp_path: P
         def reshape(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
             for record in records:
                 yield Kept({**record, "text": record["response"]})
-        """)
+        """,
+    )
     made.run("drp", "compile")
     made.run("dvc", "repro", "recipes/one/dvc.yaml:b")
     (made.root / "data/one/v.parquet").write_bytes((made.root / "data/one/b.parquet").read_bytes())
@@ -485,7 +490,9 @@ def test_a_lock_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
         yamlfile.mapping(lock)
 
 
-def test_the_clock_runs_while_requests_are_out_and_not_while_the_store_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_runs_while_requests_are_out_and_not_while_the_store_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     model, owner = Model("m", "some-model", Sampling(), Endpoint("rules")), Owner("one", "b")

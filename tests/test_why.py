@@ -64,7 +64,9 @@ def test_a_record_goes_back_to_the_row_of_its_source_through_every_stage(made: P
     (target,) = [row for row in rows(made, "targets") if row["question"].startswith("Tom has 6 bags") and row["sample"] == 1]
     found = asked(made, target["id"])
     names = [each["name"] for each in found["below"] if each["kind"] == "stage"]
-    assert names == [f"fruit/{name}" for name in ("targets", "pruned", "edits", "steps", "correct", "traces", "questions", "pears")]
+    assert names == [
+        f"fruit/{name}" for name in ("targets", "pruned", "edits", "steps", "correct", "traces", "questions", "pears")
+    ]
     traces, source = stage(found, "traces"), stage(found, "pears")
     assert (traces["sample"], traces["seed"]) == (1, target["seed"])
     assert (source["source"], source["row"], source["answer"]) == ("questions/pears.jsonl", "0", "78")
@@ -177,7 +179,9 @@ def test_it_answers_for_an_earlier_revision_from_the_cache(made: Project_, tmp_p
     here = Project_(tmp_path / "p")
     shutil.copytree(made.root, here.root)
     before = asked(here, MERGED)
-    here.edit("recipes/fruit/recipe.yaml", "model: teacher, prompt: edit}", "model: teacher, prompt: edit, actions: [keep, delete]}")
+    here.edit(
+        "recipes/fruit/recipe.yaml", "model: teacher, prompt: edit}", "model: teacher, prompt: edit, actions: [keep, delete]}"
+    )
     here.run("drp", "compile")
     for name in ("edits", "pruned", "targets", "adapter"):
         here.run("dvc", "repro", "-s", f"recipes/fruit/dvc.yaml:{name}")
