@@ -10,7 +10,7 @@ from drp.auditing.sums import Sums
 from drp.errors import DataError
 from drp.lineage.graph import Node
 from drp.lineage.replies import SHARED
-from drp.lineage.tables import Tables
+from drp.lineage.tables import Tables, unglobbed
 from drp.project import Project
 from drp.store.completions import Store
 from drp.store.exchange import import_
@@ -78,7 +78,7 @@ def _keys(tables: Tables, file: Path) -> Iterator[str]:
 
     sql = "select distinct completion from read_parquet(?) where completion is not null"
     try:
-        found = tables.db.execute(sql, [str(file)])
+        found = tables.db.execute(sql, [unglobbed(file)])
         while rows := found.fetchmany(AT_ONCE):
             yield from (key for (key,) in rows)
     except duckdb.Error as error:

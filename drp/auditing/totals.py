@@ -7,7 +7,7 @@ from drp.auditing.finding import MANY, Check
 from drp.auditing.sums import Sums
 from drp.errors import DataError
 from drp.lineage.graph import MANIFEST, Node
-from drp.lineage.tables import Tables
+from drp.lineage.tables import Tables, unglobbed
 from drp.recipe.resolve import Stage
 
 LEVELS = 3
@@ -45,7 +45,9 @@ def _counts(sums: Sums, tables: Tables, node: Node) -> Iterator[str]:
     counts = sums.manifest(node).get("counts") or {}
     said: dict[str, int] = {str(k): v for k, v in (counts.get("dropped") or {}).items()}
     kept = tables.count(node)
-    rows = tables.query("select reason, count(*) as n from read_parquet(?) group by reason", [str(tables.file(node, ".dropped"))])
+    rows = tables.query(
+        "select reason, count(*) as n from read_parquet(?) group by reason", [unglobbed(tables.file(node, ".dropped"))]
+    )
     found = {row["reason"]: row["n"] for row in rows}
     if counts.get("kept") != kept:
         yield f"it says that {counts.get('kept')} were kept, {node.base}.parquet has {kept} rows"
@@ -62,14 +64,14 @@ def _counts(sums: Sums, tables: Tables, node: Node) -> Iterator[str]:
 
 def _ids(sums: Sums, tables: Tables, node: Node, inputs: list[Node] | None) -> Iterator[str]:
     stage = sums.stages.get(node.address)
-    own = [str(tables.file(node)), str(tables.file(node, ".dropped"))]
+    own = [unglobbed(tables.file(node)), unglobbed(tables.file(node, ".dropped"))]
     if repeated := _query(tables, "select id from read_parquet(?) group by id having count(*) > 1", own[:1]):
         yield f"the id {repeated[0]} stands in it more than once"
     if node.op == "evaluate" and stage is not None:
         yield from _items(sums, tables, node, stage)
     if not inputs or stage is None:
         return
-    came = [str(tables.file(other)) for other in inputs]
+    came = [unglobbed(tables.file(other)) for other in inputs]
     if stage.op.makes_records:
         parents = " and ".join(f"{_cut(level)} not in (select id from came)" for level in range(1, LEVELS + 1))
         sql = f"select id from made where id not in (select id from came) and {parents}"
@@ -94,12 +96,12 @@ def _items(sums: Sums, tables: Tables, node: Node, stage: Stage) -> Iterator[str
     if len(suites) != len(refs):
         return
     labels = sums.graph.labels(node, suites)
-    for row in tables.query("select distinct suite from read_parquet(?)", [str(tables.file(node))]):
+    for row in tables.query("select distinct suite from read_parquet(?)", [unglobbed(tables.file(node))]):
         if row["suite"] not in labels:
             yield f"it has a suite {row['suite']!r}, which it was not given"
             continue
         sql = "select distinct item as id from read_parquet(?) where suite = ? and item not in (select id from read_parquet(?))"
-        asked = [str(tables.file(node)), row["suite"], str(tables.file(labels[row["suite"]]))]
+        asked = [unglobbed(tables.file(node)), row["suite"], unglobbed(tables.file(labels[row["suite"]]))]
         yield from (f"the item {id_} is not in the suite {row['suite']}" for id_ in _query(tables, sql, asked))
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
+from drp.exports import parquet
 from drp.exports.licences import UNKNOWN, Licences
 from drp.exports.public import public
 from drp.lineage.graph import MANIFEST, Graph, Node
@@ -76,7 +77,11 @@ class Facts:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.snapshot = graph, graph.snapshot
-        self.origins = Origins(graph.snapshot)
+        self.origins = Origins(graph)
+
+    def public(self, value: Any) -> Any:
+        """A value without the absolute paths of this machine."""
+        return public(value, self.snapshot.root)
 
     @cached_property
     def licences(self) -> Licences:
@@ -85,8 +90,7 @@ class Facts:
 
     def option(self, node: Node, key: str) -> Any:
         """What the recipe said for an option: by the lock, or, where an axis set it, by the manifest."""
-        found = node.option(key)
-        return self.manifest(node).get("options", {}).get(key) if found is None else found
+        return self.graph.option(node, key)
 
     # -- where text comes from -------------------------------------------------------------------------------------------
 
@@ -116,17 +120,15 @@ class Facts:
         made = node.deps.get(name)
         revision = f"md5 {made.md5}" if made else self._recorded(node) or self.option(node, "revision")
         taken = {key: value for key in KEYS if (value := self.option(node, key)) is not None}
-        return Source(node.address, public(name), revision, public(taken))
+        return Source(node.address, self.public(name), revision, self.public(taken))
 
     def _recorded(self, node: Node) -> str | None:
         """The revision that the records themselves name: the commit that `main` was, the version of a generator."""
-        import pyarrow.parquet as pq
-
         path = f"{node.base}.parquet"
         file = self.snapshot.find(path, node.outs[path]) if path in node.outs else None
-        if file is None or "revision" not in pq.read_schema(file).names or not pq.read_metadata(file).num_rows:
+        if file is None or "revision" not in parquet.schema(file).names or not parquet.rows(file):
             return None
-        first: str | None = pq.ParquetFile(file).read_row_group(0, columns=["revision"])["revision"][0].as_py()
+        first: str | None = parquet.beginning(file, "revision")["revision"][0].as_py()
         return first
 
     # -- who made it -----------------------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ class Facts:
         for label, identity in self.manifest(node).get("models", {}).items():
             told = {key: identity.get(key) for key in ("revision", "file", "content", "adapter")}
             sampling = {key: value for key, value in (identity.get("sampling") or {}).items() if value is not None}
-            found.append(Speaker(label, public(identity["name"]), **told, sampling=sampling))
+            found.append(Speaker(label, self.public(identity["name"]), **self.public(told), sampling=sampling))
         return found
 
     def version(self, node: Node) -> str:

@@ -66,10 +66,9 @@ class Backwards:
             own = self.chain.own(link)
             words, facts = TOLD.get(link.node.op, _plain)(own, self.row)
             below = [*self._asked(link, own)]
-            if link.node.op == "mix":
-                made_from = parents(self.tables, link.node, link.record)
-                words = f"from {', '.join(parent.node.address for parent in made_from)}"
-                facts = {"parents": [f"{parent.node.address}:{parent.record}" for parent in made_from]}
+            if made_from := parents(self.tables, link.node, link.record):
+                words = f"from {', '.join(_named(parent, link) for parent in made_from)}" + (f"; {words}" if words else "")
+                facts = {**facts, "parents": [f"{parent.node.address}:{parent.record}" for parent in made_from]}
                 below += [Backwards(self.making, parent.node, parent.record).record_branch() for parent in made_from[1:]]
             yield self.making.stage(link.node, words, below, {"id": link.record, **facts})
 
@@ -95,11 +94,11 @@ class Backwards:
 
     # -- sentences and steps ----------------------------------------------------------------------------------------------------
 
-    def sentences(self, span: Span) -> Iterator[Branch]:
-        """The sentences of the pruned thought that a span of it touches, with the steps that each comes from."""
+    def sentences(self, spans: Sequence[Span]) -> Iterator[Branch]:
+        """The sentences of the pruned thought that spans of it touch, with the steps that each comes from."""
         node = self.last("reassemble")
         for sentence in self.row["sentences"]:
-            if node is None or sentence["end"] <= span[0] or sentence["start"] >= span[1]:
+            if node is None or not touched(sentence, spans):
                 continue
             own = (sentence["start"], sentence["end"])
             rows = [row for row in self.trail(node) if (row["out_start"], row["out_end"]) == own]
@@ -144,6 +143,15 @@ CITED = ("step", "src_start", "src_end", "out_start", "out_end", "completion")
 CITES_NONE = frozenset(("load", "generate", "narrate", "verify", "mix", "sft", "pretrain", "evaluate"))
 """Ops whose trails cite no completion."""
 FROM = {"verbatim": "stands so in ", "rewritten": "rewritten from ", "merged": "merged from ", "connective": "put in between"}
+
+
+def _named(parent: Link, link: Link) -> str:
+    return parent.node.address + (f":{parent.record}" if parent.record != link.record else "")
+
+
+def touched(part: Record, spans: Sequence[Span]) -> bool:
+    """Whether a part with `start` and `end` has any character of the spans."""
+    return any(part["start"] < end and part["end"] > start for start, end in spans)
 
 
 def _numbers(steps: Sequence[int]) -> str:
@@ -193,4 +201,5 @@ def _plain(own: Record, row: Record) -> tuple[str, dict[str, Any]]:
 
 TOLD: dict[str, Told] = {
     "load": _load, "generate": _generate, "verify": _verify, "segment": _segment, "edit": _edit, "reassemble": _reassemble,
+    "mix": lambda own, row: ("", {}),
 }  # fmt: skip

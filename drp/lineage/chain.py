@@ -58,25 +58,30 @@ class Chain:
 
     def own(self, link: Link) -> Record:
         """What the stage gave the record. Later stages carry it along, unless one of them gave it anew."""
-        names = [name for name in self._columns(link) if name not in UNTOLD]
-        later = [c for other in self.links[: self.links.index(link)] for c in self._columns(other)]
-        carried = not set(names) & set(later) and set(names) <= self.last.keys()
+        if link.node.op not in OWN:
+            return self._changed(link)
+        names = [name for name in OWN[link.node.op] if name not in UNTOLD]
+        later = self.links[: self.links.index(link)]
+        known = all(other.node.op in OWN for other in later)  # another op may have changed anything
+        anew = {name for other in later if known for name in OWN[other.node.op]}
+        carried = known and not set(names) & anew and set(names) <= self.last.keys()
         row = self.last if carried else self._row(link)
         return {name: row.get(name) for name in names}
+
+    def _changed(self, link: Link) -> Record:
+        """What an op that is not drp's gave the record: columns that are new, or have another value than before."""
+        place = self.links.index(link)
+        before = self.tables.row(self.links[place + 1].node, self.links[place + 1].record) if place + 1 < len(self.links) else {}
+        here = self.tables.row(link.node, link.record) or {}
+        return {name: value for name, value in here.items() if name != "id" and value != (before or {}).get(name)}
 
     def _row(self, link: Link) -> Record:
         if link.node.address not in self._rows:
             last = link == self.links[0]
-            wanted = [c for c in self.tables.columns(link.node) if c not in UNTOLD] if last else self._columns(link)
+            there = [name for name in self.tables.columns(link.node) if name not in UNTOLD]
+            wanted = there if last else [name for name in there if name in OWN[link.node.op]]
             self._rows[link.node.address] = self.tables.row(link.node, link.record, *wanted) or {}
         return self._rows[link.node.address]
-
-    def _columns(self, link: Link) -> tuple[str, ...]:
-        if link.node.op in OWN:
-            return OWN[link.node.op]
-        place = self.links.index(link)
-        before = self.tables.columns(self.links[place + 1].node) if place + 1 < len(self.links) else []
-        return tuple(name for name in self.tables.columns(link.node) if name not in before and name != "id")
 
 
 def source(tables: Tables, node: Node, record: str) -> Link | None:
@@ -88,18 +93,30 @@ def source(tables: Tables, node: Node, record: str) -> Link | None:
         return Link(inputs[0], record)
     if node.op in SAMPLES and len(inputs) == 1:
         return Link(inputs[0], record.rpartition("/")[0])
-    if node.op == "mix" and (found := parents(tables, node, record)):
+    if found := parents(tables, node, record):
         return found[0]
     other = tables.source(node, record)
     return Link(*other) if other else None
 
 
 def parents(tables: Tables, node: Node, record: str) -> list[Link]:
-    """The records that a mix made one from, the one whose columns it has first: all inputs that had it."""
-    named = [parent.partition(":") for row in tables.trail(node, record, "parents") for parent in row["parents"]]
+    """The records that one was made from where several came together, by its trail: in a mix, first that whose columns it has.
+
+    Ops that are not drp's name them alike: `<input>:<id>`, or the id alone where they have one input.
+    """
+    if node.op in OWN and node.op != "mix":
+        return []
     among = joined(tables, node)
-    found = [(tables.graph.labelled(node, label, among=among), name) for label, _, name in named]
-    return [Link(other, name) for other, name in found if other]
+    names = [parent for row in tables.trail(node, record, "parents") for parent in row["parents"]]
+    found = []
+    for parent in dict.fromkeys(names):
+        label, _, name = parent.partition(":")
+        other = tables.graph.labelled(node, label, among=among)
+        if other is None and len(among) == 1:
+            other, name = among[0], parent
+        if other:
+            found.append(Link(other, name))
+    return found
 
 
 def joined(tables: Tables, node: Node) -> list[Node]:

@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from drp.lineage.chain import OWN
 from drp.lineage.graph import Graph, Node
 from drp.lineage.subject import Lineage
+from drp.lineage.tables import unglobbed
 from drp.records import Record
 
 MOST = 100_000
@@ -81,13 +83,34 @@ def follow(lineage: Lineage, record: str, starts: Iterable[Node]) -> dict[str, M
     """
     graph, found = lineage.graph, dict[str, Met]()
     first = {node.address for node in starts}
+    names: dict[str, tuple[str, ...]] = {}  # the record's ids by stage: an op may join it with others under a new one
     for node in graph.nodes.values():
         inputs = [found[other.address] for other in graph.inputs(node) if other.address in found]
         if not node.base or not (node.address in first or any(met.kept or met.absent for met in inputs)):
             continue
-        if met := _look(lineage, node, record, inputs, exact=node.address in first):
-            found[node.address] = met
+        came = dict.fromkeys(name for met in inputs for name in names[met.node.address])
+        own = dict.fromkeys([*came, *_joined(lineage, node, inputs)]) or {record: None}
+        names[node.address] = tuple(own)
+        for name in own:
+            if met := _look(lineage, node, name, inputs, exact=node.address in first):
+                found[node.address] = found[node.address].also(met) if node.address in found else met
     return found
+
+
+def _joined(lineage: Lineage, node: Node, inputs: Collection[Met]) -> Iterator[str]:
+    """The records that an op which is not drp's made of these and others, by the parents in its trail."""
+    tables = lineage.tables
+    if node.op in OWN or node.op in ("sft", "pretrain", "evaluate") or not tables.present(node, ".trail"):
+        return
+    labels = {other.address: label for label, other in lineage.graph.labels(node).items()}
+    parents = [
+        spelled
+        for met in inputs
+        for row in met.kept
+        for spelled in (f"{labels.get(met.node.address, met.node.name)}:{row['id']}", *([row["id"]] if len(labels) == 1 else []))
+    ]
+    sql = "select distinct record from read_parquet(?) where list_has_any(parents, ?) order by record"
+    yield from (row["record"] for row in tables.query(sql, [unglobbed(tables.file(node, ".trail")), parents]) if parents)
 
 
 def _look(lineage: Lineage, node: Node, record: str, inputs: Collection[Met], exact: bool) -> Met | None:

@@ -1,6 +1,5 @@
 """Stages and files: who made a file, and who read it, by every dvc.lock of a snapshot."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,19 +162,25 @@ class Graph:
         """What the stage wrote of its run; DataError with the cure where it is nowhere."""
         if node.address not in self._manifests:
             path = f"{node.base}{MANIFEST}"
-            text = self.snapshot.data(path, node.outs[path]).read_text(encoding="utf-8")
-            try:
-                self._manifests[node.address] = json.loads(text)
-            except ValueError as error:
-                raise DataError(f"{path}: not JSON ({error}); `dvc checkout {path}` brings back what the lock names") from error
+            found = self.snapshot.json(path, node.outs[path])
+            if not isinstance(found, dict) or not {"counts", "inputs"} <= found.keys():
+                raise DataError(f"{path}: not a manifest of a stage; `dvc checkout {path}` brings back what the lock names")
+            self._manifests[node.address] = found
         return self._manifests[node.address]
+
+    def option(self, node: Node, key: str) -> Any:
+        """What an option was, by the lock or (where an axis sets it) by the manifest; None where neither says."""
+        if (found := node.option(key)) is not None or node.base is None:
+            return found
+        path = f"{node.base}{MANIFEST}"
+        here = self.snapshot.find(path, node.outs[path])
+        return self.manifest(node).get("options", {}).get(key) if here else None
 
     def metrics(self, node: Node) -> dict[str, Any]:
         """The metrics of a reporting stage, by their dotted names."""
         if node.report is None:
             return {}
-        text = self.snapshot.data(node.report, node.outs[node.report]).read_text(encoding="utf-8")
-        return dict(_flat(json.loads(text)))
+        return dict(_flat(self.snapshot.json(node.report, node.outs[node.report])))
 
     def stage(self, name: str) -> Node:
         """A stage by its address, or by its name where only one recipe has it; DataError with the choices."""

@@ -24,8 +24,16 @@ class Making:
     def stage(self, node: Node, words: str = "", below: Iterable[Branch] = (), facts: dict[str, Any] | None = None) -> Branch:
         """A stage: what it did, with what, and the commit that has it."""
         made = self.made(node)
+        words = "; ".join(filter(None, (words, *self._older(node))))
         told = f"{node.op}{f' – {words}' if words else ''}"
         return Branch("stage", node.address, told, {"op": node.op, **(facts or {}), "made": made.facts}, (*below, made))
+
+    def _older(self, node: Node) -> Iterator[str]:
+        """What it was made from that has been made anew since."""
+        for path, made in node.deps.items():
+            maker = self.graph.maker(path)
+            if maker and maker.outs[path].md5 != made.md5:
+                yield f"made from an earlier {path} than lies here (`drp plan`)"
 
     def made(self, node: Node) -> Branch:
         """Commit, values, prompts, packages of a stage's run; it stands aside."""
@@ -70,7 +78,11 @@ class Making:
     def completion(self, key: str, node: Node | None = None) -> Branch:
         """A completion: who gave it, for which prompt, at what price; its texts are the prompt as rendered and the reply."""
         found = self.replies.find(key)
-        prompts = [path for path in (node.deps if node else ()) if path.endswith(f"/{node.option('prompt')}.j2")] if node else []
+        prompts = (
+            [path for path in (node.deps if node else ()) if path.endswith(f"/{self.graph.option(node, 'prompt')}.j2")]
+            if node
+            else []
+        )
         named = "; ".join(f"{path} ({self.prompt(node, path).words})" for path in prompts if node)
         if found is None:
             cure = "neither in the completion store nor in a recipe's completions.parquet (`drp cache import`, `dvc pull`)"

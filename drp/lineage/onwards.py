@@ -7,6 +7,7 @@ from drp.lineage.branch import Branch
 from drp.lineage.effects import headline, plural
 from drp.lineage.graph import Node
 from drp.lineage.subject import Lineage, Subject
+from drp.lineage.tables import unglobbed
 
 
 def onwards(lineage: Lineage, subject: Subject) -> Branch:
@@ -77,7 +78,7 @@ class _Counting:
         tables = self.lineage.tables
         if not tables.present(node) or not all(map(tables.present, self.seeds)):
             return None
-        files = [str(tables.file(seed)) for seed in self.seeds]
+        files = [unglobbed(tables.file(seed)) for seed in self.seeds]
         found = tables.query("select id from read_parquet(?) limit 1", [files])
         if not found:
             return 0
@@ -85,7 +86,7 @@ class _Counting:
         rows = tables.query(
             f"select count(*) as n from read_parquet(?) where array_to_string(string_split({column}, '/')[1:{depth}], '/') in "
             "(select id from read_parquet(?))",
-            [str(tables.file(node)), files],
+            [unglobbed(tables.file(node)), files],
         )  # fmt: skip
         return int(rows[0]["n"])
 

@@ -1,12 +1,13 @@
 """The commit that a stage's outcome came with, and whether that commit has the very things that it was made from."""
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from drp.lineage.graph import Node
-from drp.lineage.snapshot import Snapshot, git
+from drp.lineage.graph import Graph, Node
+from drp.lineage.snapshot import git
 from drp.recipe.read import load
 
 
@@ -40,9 +41,10 @@ class Origins:
     """The origins of a snapshot's stages. Git is asked once for a recipe's history and once for a commit's listing: each
     process of it costs as much as reading a record."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.start = snapshot.commit or "HEAD"
+    def __init__(self, graph: Graph) -> None:
+        self.snapshot = graph.snapshot
+        self._made = {path for node in graph.nodes.values() for path in node.outs}
+        self.start = self.snapshot.commit or "HEAD"
         self._known: dict[str, Origin] = {}
         self._values: dict[tuple[str, str], dict[str, Any]] = {}
         self._contents: dict[tuple[str, str], bytes | None] = {}
@@ -68,31 +70,47 @@ class Origins:
 
     def _history(self, lock: str) -> dict[str, tuple[str, str, str]]:
         """For each md5 that a lock file ever named, the last commit that brought it: its hash, date and subject."""
-        told = git(self.snapshot.root, "log", "-p", "--unified=0", "--format=%x00%H%x00%cI%x00%s%x00", self.start, "--", lock)
+        how = ("-p", "--unified=0", "--no-color", "--no-ext-diff", "--text", "--diff-merges=combined")
+        told = git(self.snapshot.root, "log", *how, "--format=%x00%H%x00%cI%x00%s%x00", self.start, "--", lock)
         found: dict[str, tuple[str, str, str]] = {}
-        _, *parts = (told or b"").decode().split("\0")
+        _, *parts = os.fsdecode(told or b"").split("\0")
         for commit, date, subject, patch in zip(*[iter(parts)] * 4, strict=False):
-            for md5 in MD5.findall(patch):
+            for md5 in (MERGED if "\n@@@" in patch else ADDED).findall(patch):
                 found.setdefault(md5, (commit, date, subject))
         return found
 
     def _differs(self, node: Node, commit: str) -> list[str]:
+        """What the commit has otherwise, or not at all."""
         found = []
         for path, made in node.deps.items():
-            known = None if path.startswith("data/") or made.md5.endswith(".dir") else self._md5(commit, path)
-            if known is not None and known != made.md5:
+            if path in self._made or made.md5.endswith(".dir"):
+                continue
+            if f"{path}.dvc" in self._listing(commit):  # data of people's own, which DVC keeps
+                known: str | None = self._pointed(commit, f"{path}.dvc")
+            else:
+                known = self._md5(commit, path)
+            if known != made.md5:
                 found.append(path)
         for (file, key), value in node.params.items():
             if _at(self._file(commit, file), key) != value:
                 found.append(f"{file}:{key}")
+        own = f"ops/{node.op}.py"
+        if (self.snapshot.root / own).exists() and own not in self._listing(commit):
+            found.append(own)
         return found
+
+    def has(self, path: str, md5: str, commit: str) -> bool:
+        """Whether a commit has exactly that file."""
+        return self._md5(commit, path) == md5
+
+    def _pointed(self, commit: str, pointer: str) -> str:
+        """The md5 in a .dvc file."""
+        outs = self._file(commit, pointer).get("outs") or [{}]
+        return str(outs[0].get("md5", ""))
 
     def _md5(self, commit: str, path: str) -> str | None:
         """The md5 of a file as a commit has it; of one that lies here unchanged, without asking git for it."""
-        if commit not in self._listings:
-            told = (git(self.snapshot.root, "ls-tree", "-r", "-z", commit) or b"").decode().split("\0")
-            self._listings[commit] = {line.partition("\t")[2]: line.split()[2] for line in told if line}
-        blob = self._listings[commit].get(path)
+        blob = self._listing(commit).get(path)
         if blob is None:
             return None
         here = self.snapshot.root / path
@@ -100,6 +118,13 @@ class Origins:
         if hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest() != blob:
             content = self._git(commit, path) or b""
         return hashlib.md5(content).hexdigest()
+
+    def _listing(self, commit: str) -> dict[str, str]:
+        """The blobs of a commit, by their paths in the project."""
+        if commit not in self._listings:
+            told = os.fsdecode(git(self.snapshot.root, "ls-tree", "-r", "-z", commit) or b"").split("\0")
+            self._listings[commit] = {line.partition("\t")[2]: line.split()[2] for line in told if line}
+        return self._listings[commit]
 
     def _file(self, commit: str, file: str) -> dict[str, Any]:
         if (commit, file) not in self._values:
@@ -115,12 +140,12 @@ class Origins:
         """The commit that last changed a file, up to another commit (None: HEAD)."""
         start = commit or "HEAD"
         if start not in self._changes:
-            arguments = ("log", "--format=%x00%H", "--name-only", "--relative", start, "--", *FOLLOWED)
-            told = (git(self.snapshot.root, *arguments) or b"").decode().split("\0")
+            how = ("--format=%x00%x00%H", "--name-only", "--relative", "-z", "--diff-merges=combined")
+            told = os.fsdecode(git(self.snapshot.root, "log", *how, start, "--", *FOLLOWED) or b"")
             changes: dict[str, str] = {}
-            for name, *files in (part.splitlines() for part in told if part.strip()):
-                for file in filter(None, files):
-                    changes.setdefault(file, name)
+            for name, *files in (part.split("\0") for each in told.split("\0\0") if (part := each.strip("\0\n"))):
+                for file in files:
+                    changes.setdefault(file.strip("\n"), name)
             self._changes[start] = changes
         found = self._changes[start].get(path)
         if found is None and not path.startswith(FOLLOWED):
@@ -131,8 +156,10 @@ class Origins:
 
 FOLLOWED = ("prompts",)
 """Folders whose history is read at once."""
-MD5 = re.compile(r"^\+ +md5: (\w+)", re.MULTILINE)
+ADDED = re.compile(r"^\+ +md5: (\w+)", re.MULTILINE)
 """An md5 that a patch of a lock file adds."""
+MERGED = re.compile(r"^\+{2,} +md5: (\w+)", re.MULTILINE)
+"""The same in a merge's patch: one that none of its parents has."""
 
 
 def _at(data: Any, key: str) -> Any:

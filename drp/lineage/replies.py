@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drp.lineage.snapshot import Snapshot
-from drp.lineage.tables import Tables
+from drp.lineage.tables import Tables, unglobbed
 from drp.money.prices import Price
 from drp.pipeline.locked import Made
 from drp.store.completions import Owner, digest_of
@@ -101,7 +101,7 @@ class Replies:
         for path, file in self.files.items():
             rows = self.tables.query(
                 "select key, model, request, completion, used_by from read_parquet(?) where key >= ? and key <= ? limit 2",
-                [str(file), key, f"{key}g"],
+                [unglobbed(file), key, f"{key}g"],
             )
             if len(rows) == 1:
                 row = rows[0]

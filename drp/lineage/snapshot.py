@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from drp.errors import ConfigError, DataError, choices
 from drp.pipeline.locked import Made
 from drp.pipeline.yamlfile import locked, mapping
@@ -56,7 +58,19 @@ class Snapshot:
     def text(self, path: str) -> str | None:
         """A text file; None where there is none."""
         found = self.bytes(path)
-        return None if found is None else found.decode("utf-8")
+        try:
+            return None if found is None else found.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} in {self.name}: not text in UTF-8: {error}") from error
+
+    def json(self, path: str, made: Made) -> Any:
+        """What a JSON file among the outs says; DataError with the cure where it is none."""
+        file = self.data(path, made)
+        try:
+            return json.loads(file.read_bytes())
+        except ValueError as error:
+            cure = f"`dvc checkout {path}` or `git checkout {path}` brings back what the lock names"
+            raise DataError(f"{path} in {self.name}: not JSON ({error}); {cure}") from error
 
     def bytes(self, path: str) -> bytes | None:
         """A file that git has, or that lies here; None where there is none."""
@@ -71,7 +85,10 @@ class Snapshot:
             full = self.root / path
             found: dict[str, Any] = locked(full) if full.name == "dvc.lock" else mapping(full)
             return found
-        data = load(self.text(path) or "")
+        try:
+            data = load(self.text(path) or "")
+        except YAMLError as error:
+            raise ConfigError(f"{path} at {self.at}: not YAML: {error}") from error
         if not isinstance(data, dict | None):
             raise ConfigError(f"{path} at {self.at}: not a mapping")
         return data or {}
@@ -82,7 +99,7 @@ class Snapshot:
         if self.commit is None:
             folders = (self.root / "recipes", self.root / "prompts")
             return frozenset(p.relative_to(self.root).as_posix() for f in folders for p in f.rglob("*") if p.is_file())
-        listed = (git(self.root, "ls-tree", "-r", "-z", "--name-only", self.commit) or b"").decode().split("\0")
+        listed = os.fsdecode(git(self.root, "ls-tree", "-r", "-z", "--name-only", self.commit) or b"").split("\0")
         return frozenset(filter(None, listed))
 
     @cached_property
@@ -109,10 +126,10 @@ class Snapshot:
             return cached
         if self.commit is None:
             return None
+        if path in self.files:
+            return self._thawed(path)
         if here.exists() and self._present.get(path) == made.md5:  # unchanged since: what lies here is what lay there
             return here
-        if f"{self._prefix}{path}" in self.files or path in self.files:
-            return self._thawed(path)
         return None
 
     def inside(self, path: str, made: Made) -> dict[str, Path]:

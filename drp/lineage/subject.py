@@ -1,5 +1,6 @@
 """What a TARGET on the command line means: a file, a stage, a model, a metric, a record, a completion, or a piece of text."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Lineage:
         self.graph = Graph(self.snapshot)
         self.tables = Tables(self.graph)
         self.replies = Replies(self.tables)
-        self.origins = Origins(self.snapshot)
+        self.origins = Origins(self.graph)
         if not self.graph.nodes:
             raise DataError(f"no stage has run in {self.snapshot.name}: `drp run NAME` (or `dvc repro`) runs a recipe's")
 
@@ -56,8 +57,8 @@ class Lineage:
             raise DataError(f"{kind!r} is not a kind of target{choices(kind, KINDS)}")
         ways: dict[str, Callable[[str], Subject | None]] = {
             "file": self._file, "model": self._model, "stage": self._stage, "recipe": self._recipe, "metric": self._metric,
-            "role": self._role, "record": lambda name: self._record(name, within), "completion": self._completion,
-            "text": lambda text: self._text(text, within),
+            "role": self._role, "record": lambda name: self._record(name, within, kind == "record"),
+            "completion": self._completion, "text": lambda text: self._text(text, within),
         }  # fmt: skip
         for name, way in ways.items():
             if kind in (None, name) and (found := way(target)):
@@ -90,11 +91,12 @@ class Lineage:
         given = Path(target)
         if not given.is_absolute() and (Path.cwd() / given).exists():
             given = Path.cwd() / given
-        root = self.project.root.resolve()
-        if given.is_absolute():
-            if not given.resolve().is_relative_to(root):
+        if given.is_absolute():  # by its name: DVC may have made a link of it
+            given = Path(os.path.abspath(given))
+            root = next((r for r in (self.project.root, self.project.root.resolve()) if given.is_relative_to(r)), None)
+            if root is None:
                 return None
-            given = given.resolve().relative_to(root)
+            given = given.relative_to(root)
         known = {path for node in self.graph.nodes.values() for path in (*node.outs, *node.deps)}
         return next((path.as_posix() for path in (given, *given.parents) if path.as_posix() in known), None)
 
@@ -119,6 +121,7 @@ class Lineage:
         where, colon, key = target.partition(":")
         reporting = [node for node in self.graph.nodes.values() if node.report]
         named = [n for n in reporting if colon and where in (n.address, n.slug, n.report)]
+        reporting = [n for n in reporting if n.report and self.snapshot.find(n.report, n.outs[n.report])]
         key = key if named else target
         if any(c.isspace() for c in key) or "." not in key:
             return None
@@ -136,9 +139,9 @@ class Lineage:
         users = [node for node in self.graph.nodes.values() if place in node.params]
         return Subject("role", target, tuple(users)) if users else None
 
-    def _record(self, target: str, within: str | None) -> Subject | None:
-        if not target or any(c.isspace() for c in target):
-            return None
+    def _record(self, target: str, within: str | None, certain: bool) -> Subject | None:
+        if not target or (not certain and any(c.isspace() for c in target)):
+            return None  # a text, most likely: an id with blanks in it is asked for by `--as record`
         if known := self._exact(target, within):
             return known
         if len(target) < 4:

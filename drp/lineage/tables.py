@@ -1,5 +1,6 @@
 """The records of stages, looked up where they lie: by id, by the beginning of an id, by a piece of text."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
@@ -118,7 +119,7 @@ class Tables:
         chosen = ", ".join(map(_quoted, columns)) or "*"
         return self.query(
             f"select {chosen} from read_parquet(?) where contains({_quoted(column)}, ?) order by id limit {limit}",
-            [str(self.file(node)), text],
+            [unglobbed(self.file(node)), text],
         )
 
     def count(self, node: Node, part: Part = "") -> int:
@@ -154,6 +155,11 @@ class Tables:
         self._open.clear()
         if "db" in self.__dict__:
             self.db.close()
+
+
+def unglobbed(path: Path) -> str:
+    """A path as DuckDB reads that very file: what it would take for a pattern stands in brackets."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
 def _quoted(name: str) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 from drp.errors import DataError
 from drp.lineage.branch import Branch, short
 from drp.lineage.effects import Reruns, calls, further, listed, metrics, plural, reruns
-from drp.lineage.follow import Met, follow, question, sources
+from drp.lineage.follow import Met, extends, follow, question, sources
 from drp.lineage.graph import Node
 from drp.lineage.onwards import onwards
 from drp.lineage.past import past
 from drp.lineage.replies import Reply
 from drp.lineage.subject import Lineage, Subject
-from drp.lineage.tables import Part
+from drp.lineage.tables import Part, unglobbed
 from drp.records import Record
 
 STEPS = 8
@@ -75,6 +75,10 @@ def of_record(lineage: Lineage, subject: Subject, history: bool = False) -> Bran
     """The answer for a record, and for those made of it."""
     met = trace(lineage, subject)
     own = {at: only for at, one in met.items() if (only := one.only(subject.name))}
+    if any(not extends(row["id"], question(lineage, subject.name)) for one in met.values() for row in one.kept):
+        # an op of the project's own joined it with others under another name
+        first = [one.node for one in own.values() if not any(other.address in own for other in lineage.graph.inputs(one.node))]
+        own = follow(lineage, subject.name, first)
     branches, facts, words = _told(lineage, own)
     words += _rebuilt(facts, reruns(lineage, met, beginnings(lineage, met)))
     if history:
@@ -123,7 +127,8 @@ def _citing(lineage: Lineage, node: Node, key: str) -> Iterator[str]:
         if node.op != "evaluate" and any("completion" in tables.columns(other) for other in before):
             continue
         rows = tables.query(
-            f"select distinct {column} as name from read_parquet(?) where completion = ?", [str(tables.file(node, part)), key]
+            f"select distinct {column} as name from read_parquet(?) where completion = ?",
+            [unglobbed(tables.file(node, part)), key],
         )
         yield from (row["name"] for row in rows)
 

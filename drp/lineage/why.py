@@ -1,14 +1,16 @@
 """Backwards: why a record, a sentence, a file, a model or a metric is what it is."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from drp.errors import DataError
-from drp.lineage.backwards import Backwards
+from drp.lineage.backwards import Backwards, touched
 from drp.lineage.branch import Branch
 from drp.lineage.graph import Node
 from drp.lineage.made import Making, listed, quoted
 from drp.lineage.subject import Lineage, Subject
+from drp.lineage.tables import unglobbed
 
 SOUGHT = ("pruned", "target_reply", "target", "thought", "reply", "response", "question", "solution")
 """The text columns in which a piece of text is looked for, in this order."""
@@ -51,7 +53,7 @@ class _Why:
 
     def _dropped(self, node: Node, name: str) -> Branch:
         row = self.tables.row(node, name, part=".dropped") or {}
-        words = f"dropped by {node.address}: {row['reason']} ({row['detail']})" if row["detail"] else f"dropped: {row['reason']}"
+        words = f"dropped by {node.address}: {row['reason']}" + (f" ({row['detail']})" if row["detail"] else "")
         facts = {"id": name, "stage": node.address, **{key: row[key] for key in ("reason", "detail")}, "dropped": True}
         texts = (("reply", row["reply"]),) if row["reply"] else ()
         found = self.tables.source(node, name)
@@ -106,18 +108,17 @@ class _Why:
         if node.op == "evaluate":
             return self._answer(node, record)
         found = Backwards(self.making, node, record)
-        start = (self.tables.row(node, record, column) or {})[column].find(text)
-        span = (start, start + len(text))
+        whole = (self.tables.row(node, record, column) or {})[column]
+        spans = [match.span() for match in re.finditer(re.escape(text), whole)]
         below: list[Branch] = []
         if column == "pruned":
-            below += found.sentences(span)
+            below += found.sentences(spans)
         elif column in ("target", "target_reply"):
             below.append(
                 Branch("reply", "", "the student's own reply, or the teacher's answer in its format", {"column": column})
             )
         elif column == "thought" and found.row.get("steps"):
-            touched = [k for k, s in enumerate(found.row["steps"]) if s["start"] < span[1] and s["end"] > span[0]]
-            below += [found.step(number) for number in touched]
+            below += [found.step(number) for number, step in enumerate(found.row["steps"]) if touched(step, spans)]
         return found.record_branch(below)
 
     # -- stages, files, models ------------------------------------------------------------------------------------------------
@@ -130,6 +131,8 @@ class _Why:
         md5 = readers[0].deps[subject.name].md5
         commit = self.making.origins.last(subject.name, self.lineage.snapshot.commit)
         told = f"commit {commit[:10]}" if commit else "not in git"
+        if commit and not self.making.origins.has(subject.name, md5, commit):
+            told = f"changed since commit {commit[:10]}"
         text = self.lineage.snapshot.text(subject.name) if subject.name.endswith((".j2", ".yaml")) else None
         words = f"no stage made it; {told}; read by {', '.join(node.address for node in readers)}"
         facts = {"md5": md5, "commit": commit, "read_by": [node.address for node in readers]}
@@ -181,7 +184,8 @@ class _Why:
         steps = "max(list_max(steps_seen))" if "steps_seen" in columns else "null"
         tokens = "sum(n_trained_tokens * len(steps_seen))" if "steps_seen" in columns else "sum(n_trained_tokens)"
         ((row),) = self.tables.query(
-            f"select count(*) as n, {steps} as steps, {tokens} as tokens from read_parquet(?)", [str(self.tables.file(node))]
+            f"select count(*) as n, {steps} as steps, {tokens} as tokens from read_parquet(?)",
+            [unglobbed(self.tables.file(node))],
         )
         return (
             f"trained on {row['n']} records" + (f" in {row['steps']} steps" if row["steps"] else "") + f", {row['tokens']} tokens"
@@ -205,7 +209,7 @@ class _Why:
         stage, colon, name = label.rpartition(":")
         if node.op != "evaluate" or (colon and stage not in (node.name, node.slug, node.address)):
             return
-        here = [str(self.tables.file(node)), suite, name]
+        here = [unglobbed(self.tables.file(node)), suite, name]
         (found,) = self.tables.query(
             "select count(*) as answers, count(distinct item) as items, sum(correct::int) as correct, sum(truncated::int) as "
             "truncated, sum(tokens) as tokens from read_parquet(?) where suite = ? and model = ?", here,

@@ -9,6 +9,7 @@ from drp.errors import ConfigError, DataError, DrpError, choices
 from drp.lineage.follow import question
 from drp.lineage.graph import Node
 from drp.lineage.subject import Lineage
+from drp.lineage.tables import unglobbed
 from drp.pipeline.compile import resolve_all
 from drp.pipeline.door import compile_recipes
 from drp.pipeline.yamlfile import write
@@ -89,11 +90,11 @@ def find_row(lineage: Lineage, source: str, row: str, within: str | None) -> Fou
 def _of_row(lineage: Lineage, node: Node, row: str) -> str | None:
     """The id of a row that a stage loaded; also of one that asks what another row asks."""
     tables = lineage.tables
-    found = tables.query("select id from read_parquet(?) where row = ?", [str(tables.file(node)), row])
+    found = tables.query("select id from read_parquet(?) where row = ?", [unglobbed(tables.file(node)), row])
     if not found and tables.present(node, ".dropped"):
         found = tables.query(
             "select id from read_parquet(?) where reason in ('duplicate', 'withdrawn') and contains(record, ?)",
-            [str(tables.file(node, ".dropped")), f'"row": "{row}"'],
+            [unglobbed(tables.file(node, ".dropped")), f'"row": "{row}"'],
         )
     return found[0]["id"] if found else None
 
@@ -119,7 +120,7 @@ def _near(lineage: Lineage, target: str) -> list[str]:
     every = {
         row["id"]
         for node in nodes
-        for row in lineage.tables.query("select id from read_parquet(?)", [str(lineage.tables.file(node))])
+        for row in lineage.tables.query("select id from read_parquet(?)", [unglobbed(lineage.tables.file(node))])
     }
     return difflib.get_close_matches(target, every, n=3)
 
