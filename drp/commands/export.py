@@ -45,7 +45,7 @@ def run(given: argparse.Namespace) -> None:
 
     graph = Graph(Snapshot(Project.here(), given.at))
     facts, target = Facts(graph), resolve(graph, given.target)
-    text = _text(given, facts, target).replace(f"{graph.snapshot.root}/", "")  # no path of this machine leaves it
+    text = _text(given, facts, target)
     _licences(facts, target)
     if given.out:
         write(given.out, text)

@@ -1,13 +1,12 @@
 """Hub cards: the README.md of a data set or of a model, its front matter and its story."""
 
-import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from drp.errors import DataError
-from drp.exports import parts
+from drp.exports import parquet, parts
 from drp.exports.facts import Facts
-from drp.exports.public import public
 from drp.exports.target import Target
 from drp.lineage.graph import Node
 from drp.pipeline.yamlfile import render
@@ -24,16 +23,17 @@ TRAINED = ("epochs", "rank", "alpha", "learning_rate", "batch_size", "batch_toke
 def export(facts: Facts, target: Target) -> str:
     """The card of what a target is: a model's where a stage (or its folder) is a model's, else a data set's."""
     if node := target.model:
-        return _text(*_Model(facts, node).card())
+        return _text(facts, *_Model(facts, node).card())
     nodes = [node for node in target.nodes if node.base]
     if not nodes:
         raise DataError(f"{target.name}: a report; cards are of data sets and models: name the stage that it reports on")
-    return _text(*_Data(facts, target, nodes).card())
+    return _text(facts, *_Data(facts, target, nodes).card())
 
 
-def _text(front: dict[str, Any], told: Iterable[str]) -> str:
-    known = {key: value for key, value in front.items() if value not in (None, [], {})}
-    return f"---\n{render(public(known))}---\n\n" + "\n\n".join(part.strip("\n") for part in told if part.strip()) + "\n"
+def _text(facts: Facts, front: dict[str, Any], told: Iterable[str]) -> str:
+    known = facts.public({key: value for key, value in front.items() if value not in (None, [], {})})
+    parts_ = [facts.public(part.strip("\n")) for part in told if part.strip()]
+    return f"---\n{render(known)}---\n\n" + "\n\n".join(parts_) + "\n"
 
 
 class _Data:
@@ -149,14 +149,13 @@ class _Model:
     def _ledger(self) -> dict[str, int]:
         """The sums of the training ledger; {} where it is not here."""
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         path = f"{self.node.base}.parquet"
         file = self.facts.snapshot.find(path, self.node.outs[path])
-        names = set(pq.read_schema(file).names) if file else set()
+        names = set(parquet.schema(file).names) if file else set()
         if file is None or not {"n_tokens", "n_trained_tokens"} <= names:
             return {}
-        rows = pq.read_table(file)
+        rows = parquet.table(file)
         found = {"records": rows.num_rows, "tokens": pc.sum(rows["n_tokens"]), "trained": pc.sum(rows["n_trained_tokens"])}
         if "steps_seen" in names:
             times = pc.cast(pc.fill_null(pc.list_value_length(rows["steps_seen"]), 0), "int64")
@@ -189,8 +188,8 @@ class _Model:
         results = []
         for node, report in self._reports():
             path = report.report or ""
-            file = self.facts.snapshot.find(path, report.outs[path])
-            for suite, told in (json.loads(file.read_text(encoding="utf-8")) if file else {}).items():
+            here = self.facts.snapshot.find(path, report.outs[path])
+            for suite, told in (self.facts.snapshot.json(path, report.outs[path]) if here else {}).items():
                 for label in self._labels(node):
                     if isinstance(told, dict) and isinstance(told.get(label), dict):
                         results.append(self._result(node, suite, told[label]))
@@ -226,5 +225,12 @@ class _Model:
             path = (report.report or "").removesuffix(".json") + ".md"
             file = self.facts.snapshot.find(path, report.outs[path]) if path in report.outs else None
             if file:
-                found.append(f"Stage `{report.address}`:\n\n{file.read_text(encoding='utf-8').strip()}")
+                found.append(f"Stage `{report.address}`:\n\n{_read(path, file)}")
         return "\n\n".join(["## Results", *found]) if found else ""
+
+
+def _read(path: str, file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not text ({error}); `git checkout {path}` brings back what was committed") from error

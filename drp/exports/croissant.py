@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from drp.errors import DataError
+from drp.exports import parquet
 from drp.exports.columns import HOLDS, added
 from drp.exports.facts import Facts, Source, Speaker, sha256
 from drp.exports.licences import UNKNOWN
@@ -75,7 +76,7 @@ def export(facts: Facts, target: Target) -> str:
             f"{target.name}: a model, and Croissant describes data; `drp export card {target.name}` describes the model, "
             f"`drp export croissant {facts.graph.inputs(target.model)[0].address}` what it was trained on"
         )
-    return json.dumps(_Document(facts, target).plain(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(facts.public(_Document(facts, target).plain()), indent=1, ensure_ascii=False) + "\n"
 
 
 class _Document:
@@ -177,21 +178,17 @@ class _Document:
 
     def _trails(self, node: Node) -> Iterator[Node]:
         """The stages on the way to a data set whose trails have rows of its records."""
-        import pyarrow.parquet as pq
-
         for each in self.facts.line([node]):
             path = f"{each.base}.trail.parquet"
-            if path in each.outs and pq.read_metadata(self.facts.snapshot.data(path, each.outs[path])).num_rows:
+            if path in each.outs and parquet.rows(self.facts.snapshot.data(path, each.outs[path])):
                 yield each
 
     # -- record sets -----------------------------------------------------------------------------------------------------
 
     def _records(self, node: Node) -> dict[str, Any]:
-        import pyarrow.parquet as pq
-
         path = f"{node.base}.parquet"
         file = self.facts.snapshot.data(path, node.outs[path])
-        schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
+        schema, rows = parquet.schema(file), parquet.rows(file)
         name, authors = self.names[node.address], self._authors(node, schema.names)
         fields = []
         for column in schema:
@@ -217,17 +214,15 @@ class _Document:
         return found
 
     def _trail(self, node: Node) -> dict[str, Any]:
-        import pyarrow.parquet as pq
-
         path = f"{node.base}.trail.parquet"
         name, fields = f"trail-{node.address.replace('/', '-')}", []
         file = self.facts.snapshot.data(path, node.outs[path])
-        for column in pq.read_schema(file):
+        for column in parquet.schema(file):
             relation, words = TRAIL.get(column.name, (None, ""))
             field = _field(f"{name}/{column.name}", column.type, path, column.name, (), words)
             fields.append(field | ({"equivalentProperty": f"prov:{relation}"} if relation else {}))
         words = (
-            f"Trail of stage {node.address}: {pq.read_metadata(file).num_rows} rows, each what was done to a step of a record."
+            f"Trail of stage {node.address}: {parquet.rows(file)} rows, each what was done to a step of a record."
         )
         return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
 

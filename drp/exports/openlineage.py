@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from drp import __version__
+from drp.exports import parquet
 from drp.exports.columns import CHOSEN, made_from
 from drp.exports.facts import Facts, Source
-from drp.exports.public import public
 from drp.exports.target import Target
 from drp.fingerprint import of_value
 from drp.lineage.graph import Node
@@ -46,7 +46,8 @@ def export(facts: Facts, target: Target) -> str:
     graph = facts.graph
     wanted = [n for n in graph.nodes.values() if n.recipe == target.recipe] if target.recipe else list(target.nodes)
     events = _Events(facts)
-    lines = [json.dumps(event, ensure_ascii=False, sort_keys=True) for node in graph.above(wanted) for event in events.of(node)]
+    told = (facts.public(event) for node in graph.above(wanted) for event in events.of(node))
+    lines = [json.dumps(event, ensure_ascii=False, sort_keys=True) for event in told]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -164,19 +165,15 @@ class _Events:
         }
         if schema := self._schema(path, made):
             facets["schema"] = _facet("SchemaDatasetFacet", fields=[_column(field) for field in schema])
-        return {"namespace": NAMESPACE, "name": public(path), "facets": facets}
+        return {"namespace": NAMESPACE, "name": path, "facets": facets}
 
     def _schema(self, path: str, made: Made) -> Any:
-        import pyarrow.parquet as pq
-
         file = self.snapshot.find(path, made) if path.endswith(".parquet") else None
-        return pq.read_schema(file) if file else None
+        return parquet.schema(file) if file else None
 
     def _rows(self, path: str, made: Made) -> int | None:
-        import pyarrow.parquet as pq
-
         file = self.snapshot.find(path, made) if path.endswith(".parquet") else None
-        return int(pq.read_metadata(file).num_rows) if file else None
+        return parquet.rows(file) if file else None
 
     def _columns(self, node: Node, path: str) -> dict[str, Any] | None:
         """From which columns of which inputs each column came, and which decided what goes on; None where nobody can tell."""
@@ -234,8 +231,7 @@ def _facet(name: str, /, **told: Any) -> dict[str, Any]:
 
 
 def _own(name: str, /, **told: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = public(told)
-    return {"_producer": PRODUCER, "_schemaURL": OWN.format(name), **plain}
+    return {"_producer": PRODUCER, "_schemaURL": OWN.format(name), **told}
 
 
 def _utc(time: datetime.datetime) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from drp.exports import parquet
 from drp.exports.columns import HOLDS
 from drp.exports.facts import Facts
 from drp.exports.licences import UNKNOWN
@@ -70,12 +71,10 @@ def state(facts: Facts, line: list[Node], changed: Iterable[str] = ()) -> str:
 
 def contents(facts: Facts, nodes: Iterable[Node]) -> Iterator[str]:
     """The files of data sets, and their columns: type, and what they hold; once where several have the same."""
-    import pyarrow.parquet as pq
-
     alike: dict[Any, list[str]] = {}
     for node in nodes:
         path = f"{node.base}.parquet"
-        schema = pq.read_schema(facts.snapshot.data(path, node.outs[path])).remove_metadata()
+        schema = parquet.schema(facts.snapshot.data(path, node.outs[path])).remove_metadata()
         columns = tuple((f"`{f.name}`", _kind(f.type), HOLDS.get(f.name, "")) for f in schema)
         alike.setdefault(columns, []).append(f"`{path}`: {count(facts, node):,} records; md5 `{md5(node)}`.")
     for columns, files in alike.items():
@@ -84,10 +83,8 @@ def contents(facts: Facts, nodes: Iterable[Node]) -> Iterator[str]:
 
 def count(facts: Facts, node: Node) -> int:
     """How many records a stage made."""
-    import pyarrow.parquet as pq
-
     path = f"{node.base}.parquet"
-    return int(pq.read_metadata(facts.snapshot.data(path, node.outs[path])).num_rows)
+    return parquet.rows(facts.snapshot.data(path, node.outs[path]))
 
 
 def md5(node: Node) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 from drp.errors import DataError, choices
 from drp.exports.facts import Facts, Source, Speaker
-from drp.exports.public import public
 from drp.exports.target import Target
 from drp.fingerprint import SHORT, of_value
 from drp.lineage.graph import Node
@@ -41,7 +40,7 @@ def export(facts: Facts, target: Target, record: str | None = None) -> str:
             _Chain(document, tables, nodes).tell(record)
         finally:
             tables.close()
-    return json.dumps(document.plain(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(facts.public(document.plain()), indent=1, ensure_ascii=False) + "\n"
 
 
 class _Document:
@@ -132,14 +131,14 @@ class _Document:
 
     def file(self, path: str, made: Made) -> str:
         """The entity that a file is, as the lock names its contents."""
-        shown = public(path)
+        shown = self.facts.public(path)
         kind = "Prompt" if path.startswith("prompts/") else "Folder" if made.md5.endswith(".dir") else "File"
         return self.element("entity", f"file:{_local(shown)}@{made.md5}", prov_type=_named(f"drp:{kind}"), prov_label=shown,
                             drp_path=shown, drp_md5=made.md5, drp_size=made.size)  # fmt: skip
 
     def param(self, file: str, key: str, value: Any) -> str:
         """The entity that a value is."""
-        value = public(value)
+        value = self.facts.public(value)
         mark = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:SHORT]
         return self.element("entity", f"param:{_local(file)}#{_local(key)}@{mark}", prov_type=_named("drp:Parameter"),
                             prov_label=f"{file}: {key}", prov_value=value, drp_file=file, drp_key=key)  # fmt: skip
@@ -209,23 +208,24 @@ class _Chain:
             return
         step = None
         if told["src_start"] is not None and told["step"] >= 0:
+            cut = _record(self._cutter(node, record), record)
             step = document.element(
-                "entity", f"record:{_local(record)}#step-{told['step']}", prov_type=_named("drp:Step"),
+                "entity", f"{cut}#step-{told['step']}", prov_type=_named("drp:Step"),
                 drp_start=told["src_start"], drp_end=told["src_end"], drp_skill=told["skill"],
                 prov_value=_cut(row.get("thought"), told["src_start"], told["src_end"]),
             )  # fmt: skip
-            document.relate("hadMember", collection=_record(self._steps(record) or node, record), entity=step)
+            document.relate("hadMember", collection=cut, entity=step)
         made = None
         if told["out_start"] is not None:
             made = document.element(
-                "entity", f"record:{_local(record)}#sentence-{told['out_start']}", prov_type=_named("drp:Sentence"),
+                "entity", f"{entity}#sentence-{told['out_start']}", prov_type=_named("drp:Sentence"),
                 drp_start=told["out_start"], drp_end=told["out_end"], drp_action=told["action"],
                 prov_value=_cut(row.get("pruned"), told["out_start"], told["out_end"]),
             )  # fmt: skip
             document.relate("hadMember", collection=entity, entity=made)
         elif step and told["action"]:
             made = document.element(
-                "entity", f"record:{_local(record)}#action-{told['step']}-{number}", prov_type=_named("drp:Action"),
+                "entity", f"{entity}#action-{told['step']}-{number}", prov_type=_named("drp:Action"),
                 drp_action=told["action"], drp_reason=told["reason"],
             )  # fmt: skip
         if made and step:
@@ -236,9 +236,10 @@ class _Chain:
                 "wasDerivedFrom", generatedEntity=made or step, usedEntity=completion, activity=f"stage:{node.address}"
             )
 
-    def _steps(self, record: str) -> Node | None:
-        """The stage that cut a record's thought into steps."""
-        return next((node for node in self.nodes if node.op == "segment" and self.tables.row(node, record, "id")), None)
+    def _cutter(self, node: Node, record: str) -> Node:
+        """The stage that cut the record's thought into the steps that a stage has: of several variants, the one that it was made from."""
+        line = [each for each in self.document.facts.line([node]) if each in self.nodes]
+        return next((e for e in reversed(line) if e.op == "segment" and self.tables.row(e, record, "id")), node)
 
     def _completion(self, node: Node, key: str) -> str:
         document = self.document

@@ -75,7 +75,8 @@ def of_record(lineage: Lineage, subject: Subject, history: bool = False) -> Bran
     """The answer for a record, and for those made of it."""
     met = trace(lineage, subject)
     own = {at: only for at, one in met.items() if (only := one.only(subject.name))}
-    if any(not extends(row["id"], question(lineage, subject.name)) for one in met.values() for row in one.kept):
+    root = question(lineage, subject.name)
+    if any(not extends(row["id"], root) for one in met.values() for row in one.kept):
         # an op of the project's own joined it with others under another name
         first = [one.node for one in own.values() if not any(other.address in own for other in lineage.graph.inputs(one.node))]
         own = follow(lineage, subject.name, first)
