@@ -92,11 +92,12 @@ class Lineage:
         if not given.is_absolute() and (Path.cwd() / given).exists():
             given = Path.cwd() / given
         if given.is_absolute():  # by its name: DVC may have made a link of it
-            given = Path(os.path.abspath(given))
-            root = next((r for r in (self.project.root, self.project.root.resolve()) if given.is_relative_to(r)), None)
-            if root is None:
+            named = Path(os.path.abspath(given))
+            ways = [(way, root) for way in (named, named.parent.resolve() / named.name)
+                    for root in (self.project.root, self.project.root.resolve()) if way.is_relative_to(root)]  # fmt: skip
+            if not ways:
                 return None
-            given = given.relative_to(root)
+            given = ways[0][0].relative_to(ways[0][1])
         known = {path for node in self.graph.nodes.values() for path in (*node.outs, *node.deps)}
         return next((path.as_posix() for path in (given, *given.parents) if path.as_posix() in known), None)
 
