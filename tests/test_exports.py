@@ -1,10 +1,11 @@
 """drp export: each format read back by its own library, and held against the files that it tells of."""
 
+import contextlib
 import datetime
+import io
 import json
 import os
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,6 +13,7 @@ from typing import Any, get_type_hints
 import pytest
 from ruamel.yaml import YAML
 
+from drp.cli import main
 from drp.exports.columns import HOLDS, MADE
 from drp.exports.licences import Licences
 from drp.exports.public import public
@@ -20,7 +22,6 @@ from drp.records import read
 from tests.openlineage_events import event
 from tests.projects import Project_, project
 from tests.servers import ChatServer
-from tests.tiny import tiny_student
 from tests.traced import SOURCES, think
 
 ROOT = Path(__file__).parents[1]
@@ -38,26 +39,47 @@ stages:
   edits: {op: edit, from: steps, model: teacher, prompt: edit}
   pruned: {op: reassemble, from: edits, model: teacher, prompt: reassemble}
   targets: {op: verify, from: pruned, keep: correct}
-  adapter: {op: sft, from: targets, model: tiny, prompt: ask, epochs: 2, rank: 2, alpha: 4, batch_size: 4, max_length: 512}
-  scores: {op: evaluate, models: {base: tiny, drp: adapter}, on: [exam], prompt: ask, cutoff: 24}
+  adapter: {op: learn, from: targets, model: student, epochs: 2}
+  scores: {op: evaluate, models: {base: student, drp: adapter}, on: [exam], prompt: solve, cutoff: 500}
   table: {op: compare, from: scores, base: base}
 """
 PARAMS = """\
 models:
   pupil: {{name: pupil/seven-b, revision: abc123, sampling: {{temperature: 0.6, max_tokens: 500}}}}
-  tiny: {{name: models/tiny, sampling: {{temperature: 0.6, max_tokens: 24}}}}
   rules: {{name: rules, sampling: {{temperature: 0.0, max_tokens: 32768}}}}
 run:
   pupil: {{backend: openai, base_url: "{url}", key: PUPIL_KEY}}
-  tiny: {{backend: transformers, device: cpu}}
   rules: {{backend: rules}}
 licences:
   questions/apples.jsonl: cc-by-4.0
   questions/: cc0-1.0
   pupil/seven-b: mit
-  models/tiny: apache-2.0
   rules: apache-2.0
 """
+LEARN = '''
+    """Leave a folder as an adapter's training does, and its ledger."""
+    from collections.abc import Iterable, Iterator
+    from typing import TypedDict
+    from drp.op import Kept, Model, Outcome, Record, Work
+
+    VERSION = 1
+    NEEDS = ("target",)
+    MAKES_MODEL = True
+    REPLACES = True
+
+    class Adds(TypedDict):
+        id: str
+        n_tokens: int
+        n_trained_tokens: int
+        steps_seen: list[int]
+
+    def learn(records: Iterable[Record], work: Work, *, model: Model, epochs: int = 1) -> Iterator[Outcome]:
+        (work.out / "adapter_config.json").write_text('{"r": 2}')
+        for number, record in enumerate(records, 1):
+            words = len(record["target"].split())
+            steps = [number + 100 * epoch for epoch in range(epochs)]
+            yield Kept({"id": record["id"], "n_tokens": words + 9, "n_trained_tokens": words, "steps_seen": steps})
+    '''
 TARGETS = "data/fruit/targets.parquet"
 
 
@@ -69,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
         made.write(f"questions/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     for path in (ROOT / "prompts").glob("*.j2"):
         made.write(f"prompts/{path.name}", path.read_text(encoding="utf-8"))
-    tiny_student(made.root / "models" / "tiny")
+    made.write("ops/learn.py", LEARN)
     os.environ["PUPIL_KEY"] = "sk-a-secret-of-nobody"
     try:
         with ChatServer(think) as server:
@@ -89,12 +111,10 @@ def copy(made: Project_, tmp_path: Path) -> Project_:
 
 
 def exported(made: Project_, *arguments: str) -> str:
-    """What `drp export …` writes to stdout."""
-    done = subprocess.run(
-        ("drp", "export", *arguments), cwd=made.root, env=made.env(), text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What `drp export …` writes to stdout; in this process, because half a second a call adds up."""
+    with contextlib.chdir(made.root), contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["export", *arguments]) == 0
+    return out.getvalue()
 
 
 def loaded(made: Project_, *arguments: str) -> Any:
@@ -245,7 +265,7 @@ def test_prov_has_every_stage_file_value_and_model_of_the_locks(made: Project_) 
         }
         assert params == {(file, key) for file, keys in stage["params"].items() for key in keys}
     assert {agent["prov:label"] for agent in document["agent"].values()} == {
-        "drp 0.1.0", "drp", "pupil/seven-b", "rules", "models/tiny"
+        "drp 0.1.0", "drp", "pupil/seven-b", "rules"
     }, "a report has no manifest, so nobody knows the version of drp that wrote it"  # fmt: skip
     plans = {r["prov:activity"]: r.get("prov:plan", "") for r in document["wasAssociatedWith"].values() if "drp:as" in r}
     assert plans["stage:fruit/edits"].startswith("file:prompts/edit.j2@")
@@ -259,7 +279,7 @@ def some(made: Project_) -> str:
 def test_prov_of_a_record_leads_from_each_sentence_to_its_steps_and_completions(made: Project_) -> None:
     record = next(iter(read(made.root / TARGETS)))
     document = loaded(made, "prov", "fruit/targets", "--record", record["id"])
-    named = {name: e for name, e in document["entity"].items() if name.startswith(f"record:{record['id']}#")}
+    named = {name: e for name, e in document["entity"].items() if f"/{record['id']}#" in name}
     sentences = {e["drp:start"]["$"]: (name, e) for name, e in named.items() if "#sentence-" in name}
     steps = {int(name.rpartition("-")[2]): name for name in named if "#step-" in name}
     derived: dict[str, set[str]] = {}
@@ -275,6 +295,31 @@ def test_prov_of_a_record_leads_from_each_sentence_to_its_steps_and_completions(
     assert f"completion:{record['completion']}" in derived[f"record:fruit/traces/{record['id']}"]
     question = record["id"].rpartition("/")[0]
     assert f"record:fruit/questions/{question}" in derived[f"record:fruit/traces/{record['id']}"]
+
+
+def test_prov_of_a_record_keeps_its_variants_apart(copy: Project_) -> None:
+    copy.write(
+        "recipes/kid/recipe.yaml",
+        """\
+        extends: fruit
+        axes:
+          by:
+            rules: {stages.pruned.repairs: 1}
+            nobody: {stages.pruned.model: null, stages.pruned.prompt: null}
+        """,
+    )
+    copy.run("drp", "compile")
+    copy.run("dvc", "repro", "-s", *(f"recipes/kid/dvc.yaml:pruned--{by}" for by in ("rules", "nobody")))
+    record = some(copy)
+    document = loaded(copy, "prov", "kid", "--record", record)
+    for by in ("rules", "nobody"):
+        row = next(row for row in read(copy.root / f"data/kid/{by}/pruned.parquet") if row["id"] == record)
+        begins = f"record:kid/pruned--{by}/{record}#sentence-"
+        told = {entity["prov:value"] for name, entity in document["entity"].items() if name.startswith(begins)}
+        assert told == {row["pruned"][sentence["start"] : sentence["end"]] for sentence in row["sentences"]}
+    steps = [name for name in document["entity"] if "#step-" in name]
+    assert len(steps) == len(row["steps"]), "both were made from the same steps"
+    assert all(name.startswith("record:fruit/steps/") for name in steps)
 
 
 # -- OpenLineage ---------------------------------------------------------------------------------------------------------
@@ -349,7 +394,7 @@ def test_a_data_card_reads_back_with_the_hubs_own_classes(made: Project_, tmp_pa
     dropped = ", ".join(f"{reason} {number}" for reason, number in counts["correct"]["dropped"].items())
     assert f"| {counts['correct']['read']} | {counts['correct']['kept']} | {dropped} |" in row
     commit = made.run("git", "rev-parse", "HEAD").strip()
-    assert f"Clean: all that it was made from is in commit `{commit}`." in card.text
+    assert f"source files and own ops that it was made from are those of commit `{commit}`." in card.text
 
 
 def test_datasets_loads_the_data_by_the_card_that_lies_beside_it(copy: Project_, tmp_path: Path) -> None:
@@ -366,7 +411,8 @@ def test_a_model_card_has_the_scores_of_the_report_and_the_tokens_of_the_ledger(
     text = exported(made, "card", "models/fruit/adapter")
     assert text == exported(made, "card", "fruit/adapter"), "a stage and its folder are one model"
     card = ModelCard(text)
-    assert (card.data.base_model, card.data.library_name, card.data.pipeline_tag) == ("models/tiny", "peft", "text-generation")
+    assert (card.data.base_model, card.data.library_name, card.data.pipeline_tag) == ("pupil/seven-b", "peft", "text-generation")
+    assert card.data.base_model_relation == "adapter"
     assert card.data.license == ["apache-2.0", "cc-by-4.0", "cc0-1.0", "mit"]
     told = {(each.dataset_name, each.metric_type): each.metric_value for each in card.data.eval_results}
     report = json.loads((made.root / "recipes/fruit/reports/table.json").read_text())
@@ -427,37 +473,88 @@ def test_nothing_of_this_machine_and_no_secret_leaves_it(made: Project_, form: s
             assert secret not in told
 
 
-def test_a_source_that_lies_elsewhere_on_this_machine_is_told_by_its_name_alone(tmp_path: Path) -> None:
-    (elsewhere := tmp_path / "elsewhere").mkdir()
-    (elsewhere / "mine.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
-    spread = "axes:\n  size:\n    s: {stages.b.limit: 1}\n    l: {stages.b.limit: 2}\n"
-    recipe = f"stages:\n  a: {{op: load, source: {elsewhere}/mine.jsonl}}\n  b: {{op: mix, from: [a]}}\n{spread}"
-    made = project(tmp_path / "p", recipe)
-    made.repro()
-    for form in FORMATS:
-        told = exported(made, form, "one")
-        assert "…/mine.jsonl" in told
-        assert str(tmp_path) not in told
-    assert [config["config_name"] for config in front(exported(made, "card"))["configs"]] == ["b--s", "b--l"]
+ECHO = '''
+    """Pass records on, and be told things."""
+    from collections.abc import Iterable, Iterator
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+
+    def echo(records: Iterable[Record], work: Work, *, told: list[str]) -> Iterator[Outcome]:
+        yield from map(Kept, records)
+    '''
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> Project_:
+    """A project whose description and options tell of this machine, in the midst of other words."""
+    folder = tmp_path_factory.mktemp("secretdir")
+    recipe = f"""\
+        description: reads {folder}/notes 1/2, file://{folder}/more and {folder}/p/questions of /home/somebody; see http://a.org/b/c
+        stages:
+          a: {{op: load, source: "{folder}/q.jsonl"}}
+          b: {{op: echo, from: a, told: []}}
+        axes:
+          told:
+            s: {{stages.b.told: ["--dir={folder}/x", "see {folder}/y"]}}
+            l: {{stages.b.told: ["cat ~/private/key", "in '{folder}/my own/z'"]}}
+        """
+    made = project(folder / "p", recipe)
+    made.write("ops/echo.py", ECHO)
+    (folder / "q.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    made.run("drp", "compile")
+    made.run("dvc", "repro", "recipes/one/dvc.yaml:b--s", "recipes/one/dvc.yaml:b--l")
+    return made
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_path_of_this_machine_inside_a_longer_text_is_told_by_its_last_part_in_every_format(
+    talkative: Project_, form: str
+) -> None:
+    told = exported(talkative, form, "one")
+    for secret in (str(talkative.root.parent), "secretdir", "file://", "private", "somebody", "my own"):
+        assert secret not in told
+    assert "…/q.jsonl" in told
+    if form == "card":
+        assert [config["config_name"] for config in front(told)["configs"]] == ["b--s", "b--l"]
+    if form == "openlineage":
+        assert [each["name"] for each in json.loads(told.splitlines()[0])["inputs"]].count("…/q.jsonl") == 1
+    if form in ("card", "croissant"):
+        assert "reads …/notes 1/2, …/more and questions of ~; see http://a.org/b/c." in told
+    else:
+        for words in ("--dir=…/x", "see …/y", "cat …/key", "in '…/z'"):
+            assert words in told
 
 
 def test_what_is_not_committed_or_was_changed_since_is_said_and_not_hidden(copy: Project_) -> None:
     before = exported(copy, "card", "fruit")
-    copy.edit("recipes/fruit/recipe.yaml", "samples: 2, seed: 3", "samples: 1, seed: 3")
+    copy.edit("recipes/fruit/recipe.yaml", "from: pruned, keep: correct", "from: pruned, keep: shortest-correct")
     copy.run("drp", "compile")
-    copy.run("dvc", "repro", "recipes/fruit/dvc.yaml:targets")  # every answer is in the store: no server
+    copy.run("dvc", "repro", "-s", "recipes/fruit/dvc.yaml:targets")
     card = exported(copy, "card", "fruit")
     assert "**Not clean.**" in card
-    assert "fruit/traces: its outcome is in no commit" in card
+    assert "fruit/targets: its outcome is in no commit" in card
     assert front(card)["generated-by"]["dirty"] is True
-    assert "fruit/traces: its outcome is in no commit" in loaded(copy, "croissant", "fruit")["description"]
-    assert "drp:doubt" in loaded(copy, "prov", "fruit")["activity"]["stage:fruit/traces"]
+    assert "fruit/targets: its outcome is in no commit" in loaded(copy, "croissant", "fruit")["description"]
+    assert "drp:doubt" in loaded(copy, "prov", "fruit")["activity"]["stage:fruit/targets"]
     events = [json.loads(line) for line in exported(copy, "openlineage", "fruit").splitlines()]
     kinds = {each["job"]["name"]: each["run"]["facets"]["drp_time"]["of"] for each in events}
-    assert (kinds["fruit/questions"], kinds["fruit/traces"]) == ("commit", "file")
+    assert (kinds["fruit/questions"], kinds["fruit/targets"]) == ("commit", "file")
     model = exported(copy, "card", "fruit/adapter")
     assert "fruit/adapter: made from another data/fruit/targets.parquet than fruit/targets has made since" in model
     assert exported(copy, "card", "fruit", "--at", "HEAD") == before, "as it was, out of git and DVC's cache"
+
+
+@pytest.mark.parametrize(
+    ("target", "path"), [("traces", "prompts/solve.j2"), ("apples", "questions/apples.jsonl"), ("adapter", "ops/learn.py")]
+)
+def test_what_was_never_committed_is_no_clean_origin(copy: Project_, target: str, path: str) -> None:
+    copy.run("git", "rm", "-q", "--cached", path)
+    copy.run("git", "commit", "-q", "--amend", "-m", "run, but for one file")
+    card = exported(copy, "card", f"fruit/{target}")
+    assert "Clean:" not in card
+    assert f"has otherwise, or not at all: {path}" in card
+    assert front(card)["generated-by"]["dirty"] is True
 
 
 def test_a_lock_that_is_committed_with_another_prompt_is_dirty(copy: Project_) -> None:
@@ -467,7 +564,7 @@ def test_a_lock_that_is_committed_with_another_prompt_is_dirty(copy: Project_) -
     copy.edit("prompts/reassemble.j2", "Drop nothing of what remains", "Keep what remains")
     copy.commit("the lock of one prompt, with another")
     card = exported(copy, "card", "fruit")
-    assert "has otherwise: prompts/reassemble.j2" in card
+    assert "has otherwise, or not at all: prompts/reassemble.j2" in card
     assert "(dirty)" in next(line for line in card.splitlines() if line.startswith("| fruit/pruned |"))
 
 
@@ -525,6 +622,34 @@ def test_files_that_are_nowhere_are_named_with_the_cure(copy: Project_) -> None:
 
 
 @pytest.mark.parametrize(
+    ("form", "name"),
+    [("croissant", "targets"), ("croissant", "steps.trail"), ("openlineage", "apples"), ("card", "targets")],
+)
+def test_a_file_that_is_no_sound_parquet_is_named_with_the_cure(copy: Project_, form: str, name: str) -> None:
+    file = copy.root / f"data/fruit/{name}.parquet"
+    content = file.read_bytes()
+    file.unlink()
+    for spoilt in (b"", content[:-8]):
+        file.write_bytes(spoilt)
+        told = copy.run("drp", "export", form, "fruit", code=1)
+        assert f"data/fruit/{name}.parquet: cannot be read as Parquet" in told
+        assert "`dvc checkout --force` brings those back" in told
+
+
+def test_a_ledger_or_a_report_that_is_not_sound_is_named_with_the_cure(copy: Project_) -> None:
+    ledger, report = copy.root / "data/fruit/adapter.parquet", copy.root / "recipes/fruit/reports/table.json"
+    content = ledger.read_bytes()
+    ledger.unlink()
+    for spoilt in (b"", content[:4] + b"\xff" * 60 + content[64:]):  # nothing; a sound footer of broken pages
+        ledger.write_bytes(spoilt)
+        assert "adapter.parquet: cannot be read as Parquet" in copy.run("drp", "export", "card", "fruit/adapter", code=1)
+    ledger.write_bytes(content)
+    report.unlink()
+    report.write_text('{"exam": ')
+    assert "table.json in the workspace: not JSON" in copy.run("drp", "export", "card", "fruit/adapter", code=1)
+
+
+@pytest.mark.parametrize(
     ("told", "shown"),
     [
         ("/home/me/models/big", "…/big"),
@@ -535,7 +660,18 @@ def test_files_that_are_nowhere_are_named_with_the_cure(copy: Project_) -> None:
         ("/think", "/think"),
         ("hf://openai/gsm8k", "hf://openai/gsm8k"),
         ({"a": ["/home/me/x", 1]}, {"a": ["…/x", 1]}),
+        ("reads /srv/me/x, (/srv/me/y) and -I/srv/me/z.", "reads …/x, (…/y) and -I…/z."),
+        ('in `/srv/my own/x y` and "~/a b/c"', 'in `…/x y` and "…/c"'),
+        ("/home/me", "~"),
+        ("by /Users/me or ~me/x or $HOME/private/y", "by ~ or …/x or …/y"),
+        ("see file:///srv/me/x.jsonl, sqlite:////srv/me/db", "see …/x.jsonl, sqlite://…/db"),
+        ("use D:/data/x/y.txt or C:\\Users\\me\\z", "use …/y.txt or …/z"),
+        ("1/2, 2026/01/02, and/or, (a+b)/c/d, ../x/y, </think>", "1/2, 2026/01/02, and/or, (a+b)/c/d, ../x/y, </think>"),
+        ("https://a.org/b/c?d=/e/f, s3://bucket/x/y, hf://a/b", "https://a.org/b/c?d=/e/f, s3://bucket/x/y, hf://a/b"),
+        ("reads /srv/p/data/x in /srv/p, not /srv/pp/y", "reads data/x in ., not …/y"),
+        ("file:///srv/p/data/x", "data/x"),
     ],
 )
 def test_of_an_absolute_path_only_the_last_part_is_public(told: Any, shown: Any) -> None:
-    assert public(told) == shown
+    assert public(told, Path("/srv/p")) == shown
+    assert public(shown, Path("/srv/p")) == shown

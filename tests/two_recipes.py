@@ -1,17 +1,21 @@
-"""A project of recipes that extend each other, with everything that lineage is asked about: loads that share questions, exams, a mix, a teacher, an
-adapter, models trained from scratch and further, an evaluation; small, but every stage really runs."""
+"""A project of recipes that extend each other, with everything that lineage is asked about: loads that share questions, exams, a mix, a student
+behind a server, a teacher, an adapter, models trained from scratch and further, an evaluation; every stage really runs, but the trainings only keep
+their ledgers."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tests.projects import Project_
+from tests.servers import ChatServer, Reply, said
 
 ROOT = Path(__file__).parents[1]
 
 BASE = """\
 description: Sums, pruned  # by the rules teacher
-models: {student: mini-student, teacher: rules}
+models: {student: pupil, teacher: rules}
 stages:
   # two sources that share two questions
   left: {op: load, source: "left.jsonl", family: family, key: key}
@@ -28,7 +32,7 @@ stages:
   edits: {op: edit, from: steps, model: teacher, prompt: edit}
   pruned: {op: reassemble, from: edits, model: teacher, prompt: reassemble}
   targets: {op: verify, from: pruned, keep: correct}
-  adapter: {op: sft, from: targets, model: student, prompt: ask, epochs: 2, batch_size: 4, max_length: 1024}
+  adapter: {op: tune, from: targets, model: student}
   scores: {op: evaluate, models: {base: student, drp: adapter}, on: [exam], prompt: ask, runs: 2, cutoff: 640}
   table: {op: compare, from: scores, base: base, bootstrap: 20}
 """
@@ -38,15 +42,71 @@ stages:
   extra: {op: load, source: extra.jsonl, family: family}
   pool: {op: mix, from: [questions, extra]}
   talks: {op: narrate, from: pool, samples: 2}
-  first: {op: pretrain, from: talks, prompt: ask, vocabulary: 300, width: 16, layers: 1, heads: 2, inner: 32}
+  first: {op: grow, from: talks}
 """
 LAST = """\
 extends: more
 stages:
   again: {op: narrate, from: extra, seed: 1}
-  second: {op: pretrain, from: again, start: first, prompt: ask}
+  second: {op: grow, from: again, start: first}
 publish: {second: models/last}
 """
+
+PARAMS = """\
+models:
+  pupil: {{name: pupil-7b, sampling: {{temperature: 0.6, max_tokens: 500}}}}
+  rules: {{name: rules, sampling: {{temperature: 0.0, max_tokens: 32768}}}}
+run:
+  pupil: {{backend: openai, base_url: "{url}"}}
+  rules: {{backend: rules}}
+"""
+OPS = {
+    "tune": '''
+        """Keep a ledger as sft does, and leave a folder that depends on all of it."""
+        from collections.abc import Iterable, Iterator
+        from typing import TypedDict
+        from drp.op import Kept, Model, Outcome, Record, Work
+
+        VERSION = 1
+        NEEDS = ("target",)
+        MAKES_MODEL = True
+        REPLACES = True
+
+        class Adds(TypedDict):
+            id: str
+            n_tokens: int
+            n_trained_tokens: int
+            steps_seen: list[int]
+
+        def tune(records: Iterable[Record], work: Work, *, model: Model) -> Iterator[Outcome]:
+            rows = list(records)
+            (work.out / "adapter_config.json").write_text(f"{[row['target'] for row in rows]}")
+            for number, row in enumerate(rows, 1):
+                yield Kept({"id": row["id"], "n_tokens": 10, "n_trained_tokens": 4, "steps_seen": [number, 100 + number]})
+        ''',
+    "grow": '''
+        """Keep a ledger as pretrain does, which names no steps, and leave a folder."""
+        from collections.abc import Iterable, Iterator
+        from typing import TypedDict
+        from drp.op import Kept, Model, Outcome, Record, Work
+
+        VERSION = 1
+        NEEDS = ("thought",)
+        MAKES_MODEL = True
+        REPLACES = True
+
+        class Adds(TypedDict):
+            id: str
+            n_tokens: int
+            n_trained_tokens: int
+
+        def grow(records: Iterable[Record], work: Work, *, start: Model | None = None) -> Iterator[Outcome]:
+            rows = list(records)
+            (work.out / "config.json").write_text(f"{start and start.content} {[row['thought'] for row in rows]}")
+            for row in rows:
+                yield Kept({"id": row["id"], "n_tokens": 10, "n_trained_tokens": 4})
+        ''',
+}
 
 
 def question(first: int, second: int) -> dict[str, str]:
@@ -61,13 +121,27 @@ SOURCES = {
     "exam": [question(n, 8) for n in range(30, 33)],
     "extra": [question(10, 7), question(50, 9), question(51, 9)],  # one of left's
 }
-
-
+ENDS = (("base", "table"), ("more", "first"), ("last", "again"), ("last", "second"))
+"""The stages from which all others are reached."""
 _BUILT: list[Path] = []
 
 
+def think(number: int, body: dict[str, Any]) -> Reply:
+    """The student: a thought that checks itself, and the sum; of 31 + 8 it is never sure."""
+    found = re.search(r"(\d+) \+ (\d+) \+ 5", body["messages"][-1]["content"])
+    assert found, body
+    one, two = int(found[1]), int(found[2])
+    check = ("Wait, let me double-check that.", "Hmm, is that so?")[body.get("seed", 0) % 2]
+    total = one + two + 5 + (one == 31)
+    thought = (
+        f"Okay, so I have to add {one}, {two} and 5. Hmm, let me think. So, {one} + {two} = {one + two}. "
+        f"Then, {one + two} + 5 = {total}. {check} {one + two} + 5 is {total}. Yes, that is right."
+    )
+    return said(f"<think>\n{thought}\n</think>\n\nThe answer is \\boxed{{{total}}}.")
+
+
 def two_recipes(folder: Path) -> Project_:
-    """A copy of the project, compiled, run and committed; it is built once a process, which takes a minute or two."""
+    """A copy of the project, compiled, run and committed; it is built once a process."""
     if not _BUILT:
         _BUILT.append(_build(folder / "original").root)
     shutil.copytree(_BUILT[0], folder / "copy", symlinks=True)
@@ -77,10 +151,10 @@ def two_recipes(folder: Path) -> Project_:
 def _build(root: Path) -> Project_:
     made = Project_(root)
     root.mkdir(parents=True)
-    for name in ("params.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, root / name)
-    for name in ("prompts", "models/mini-student"):
-        shutil.copytree(ROOT / name, root / name)
+    shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
+    shutil.copytree(ROOT / "prompts", root / "prompts")
+    for name, text in OPS.items():
+        made.write(f"ops/{name}.py", text)
     made.write(".gitignore", "/data/\n/models/base\n/models/more\n__pycache__/\n")
     made.write("recipes/base/recipe.yaml", BASE)
     made.write("recipes/more/recipe.yaml", MORE)
@@ -96,6 +170,8 @@ def _build(root: Path) -> Project_:
 
 
 def anew(made: Project_, *compiled: str) -> list[str]:
-    """Reproduce all of it, by one thread a stage; the stages that ran."""
-    made.run("drp", "compile", *compiled)
-    return made.ran(made.run("env", "OMP_NUM_THREADS=1", "dvc", "repro", "-R", "recipes"))
+    """Reproduce all of it; the stages that ran."""
+    with ChatServer(think) as server:
+        made.write("params.yaml", PARAMS.format(url=server.url))
+        made.run("drp", "compile", *compiled)
+        return made.ran(made.run("dvc", "repro", *(f"recipes/{recipe}/dvc.yaml:{stage}" for recipe, stage in ENDS)))

@@ -221,9 +221,7 @@ class _Document:
             relation, words = TRAIL.get(column.name, (None, ""))
             field = _field(f"{name}/{column.name}", column.type, path, column.name, (), words)
             fields.append(field | ({"equivalentProperty": f"prov:{relation}"} if relation else {}))
-        words = (
-            f"Trail of stage {node.address}: {parquet.rows(file)} rows, each what was done to a step of a record."
-        )
+        words = f"Trail of stage {node.address}: {parquet.rows(file)} rows, each what was done to a step of a record."
         return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
 
 

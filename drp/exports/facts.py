@@ -193,9 +193,8 @@ class Facts:
             if origin.commit is None:
                 found.append(f"{node.address}: its outcome is in no commit")
             elif origin.differs:
-                found.append(
-                    f"{node.address}: made from what commit {origin.commit[:10]} has otherwise: {', '.join(origin.differs)}"
-                )
+                listed = ", ".join(origin.differs)
+                found.append(f"{node.address}: made from what commit {origin.commit[:10]} has otherwise, or not at all: {listed}")
             if node.base and self._lost(node):
                 found.append(f"{node.address}: its manifest is not here (`dvc pull`), so its models and counts are not told")
             for path, made in node.deps.items():

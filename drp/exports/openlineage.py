@@ -137,8 +137,8 @@ class _Events:
     # -- datasets --------------------------------------------------------------------------------------------------------
 
     def _inputs(self, node: Node) -> list[dict[str, Any]]:
-        files = [self._dataset(path, made) for path, made in node.deps.items()]
-        return [*files, *(_source(s) for s in self.facts.sources([node]) if s.stage == node.address and s.name not in node.deps)]
+        files, told = [self._dataset(path, made) for path, made in node.deps.items()], self.facts.public([*node.deps])
+        return [*files, *(_source(s) for s in self.facts.sources([node]) if s.stage == node.address and s.name not in told)]
 
     def _outputs(self, node: Node) -> list[dict[str, Any]]:
         found = []

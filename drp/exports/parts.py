@@ -65,8 +65,8 @@ def state(facts: Facts, line: list[Node], changed: Iterable[str] = ()) -> str:
     if doubts := [*changed, *facts.doubts(line)]:
         listed = "\n".join(f"> - {doubt}" for doubt in doubts)
         return f"> **Not clean.** Not all that is told below can be had again from a commit:\n>\n{listed}"
-    commits = dict.fromkeys(str(facts.origins.of(node).commit) for node in line)
-    return f"Clean: all that it was made from is in {', '.join(f'commit `{commit}`' for commit in commits)}."
+    commits = ", ".join(dict.fromkeys(f"`{facts.origins.of(node).commit}`" for node in line))
+    return f"Clean: the values, prompts, source files and own ops that it was made from are those of commit {commits}."
 
 
 def contents(facts: Facts, nodes: Iterable[Node]) -> Iterator[str]:

@@ -237,7 +237,7 @@ class _Chain:
             )
 
     def _cutter(self, node: Node, record: str) -> Node:
-        """The stage that cut the record's thought into the steps that a stage has: of several variants, the one that it was made from."""
+        """The stage that cut a record's thought into the steps that a stage has: of variants, the one that it was made from."""
         line = [each for each in self.document.facts.line([node]) if each in self.nodes]
         return next((e for e in reversed(line) if e.op == "segment" and self.tables.row(e, record, "id")), node)
 

@@ -19,6 +19,8 @@ LOCAL = rf"(?:(?<![\w./…~)\]}}%*?+\\]){BEGINS}|(?<=\s-[A-Za-z]){BEGINS}|(?<=^-
 """Where a path begins in a text: not behind a word, a dot or a closing bracket (1/2, and/or, ../x, (a+b)/c/d); `-I/…` has one."""
 PART = r"(?:\\.|(?<=\w)'(?=\w)|[^\s\"'`<>|\\])"
 """A character of it; a blank with a backslash before it is one too."""
+STOPS = ".,;:!?)]}"
+"""What ends a sentence or a bracket, not a path."""
 FOUND = re.compile(
     rf"(?P<quote>[\"'`])(?P<quoted>(?:{BEGINS}|{DRIVE})[^\n\"'`]*)(?P=quote)"
     r"|(?P<url>(?<![\w-])(?!file:)[A-Za-z][\w+.-]+://(?!/)[^\s\"'`<>|,;\[\]]*)"
@@ -57,8 +59,10 @@ def _found(match: re.Match[str], roots: list[str]) -> str:
         return f"{match['quote']}{_short(path, roots)}{match['quote']}"
     if path := match["below"]:
         return f"{match['scheme']}{_short(path, roots)}"
-    path = match["path"] or match["drive"]
-    return _short(path, roots) if path else match[0]
+    if path := match["path"] or match["drive"]:
+        plain = path.rstrip(STOPS)
+        return _short(plain, roots) + path[len(plain) :]
+    return match[0]
 
 
 def _short(told: str, roots: list[str]) -> str:
