@@ -1,11 +1,17 @@
 """A small real project for lineage: narrated sums from a JSONL file, pruned by the rules teacher, with ops of its own for what
 the rules teacher never does (merge steps, lose a sentence)."""
 
+import contextlib
+import io
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from drp.cli import main
 from drp.narration import narrate
 from drp.records import read
 from tests.projects import Project_, project
@@ -117,6 +123,38 @@ def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
     made.run("dvc", "init", "-q")
     made.commit("begin")
     return made
+
+
+def reproduced(factory: pytest.TempPathFactory, name: str) -> Project_:
+    """A project of that name where recipe `one` has run, in git: copied, since it is run once for all tests of a session."""
+    root = factory.mktemp(name) / "p"
+    shutil.copytree(_once(factory.getbasetemp()).root, root, symlinks=True)
+    return Project_(root)
+
+
+@cache
+def _once(folder: Path) -> Project_:
+    made = taught(folder / "taught" / "p")
+    made.repro()
+    made.commit("reproduced")
+    return made
+
+
+def patterned(made: Project_, folder: Path) -> Project_:
+    """A copy of a project in a folder whose name is a pattern too: of another folder's, where the same data files are empty."""
+    there, other = Project_(folder / "p [ab]* 'q'?"), folder / "p a 'q'!"
+    shutil.copytree(made.root, there.root, symlinks=True)
+    for place in ("data", ".dvc/cache/files"):
+        shutil.copytree(made.root / place, other / place, copy_function=lambda _, path: Path(path).touch())
+    return there
+
+
+def answered(made: Project_, *command: str) -> Any:
+    """The JSON that drp prints in a project; asked in this process, since an interpreter takes longer to start than the answer."""
+    out = io.StringIO()
+    with contextlib.chdir(made.root), contextlib.redirect_stdout(out):
+        assert main([*command, "--json"]) == 0
+    return json.loads(out.getvalue())
 
 
 def data(root: Path, stage: str, part: str = "", recipe: str = "one") -> dict[str, dict[str, Any]]:

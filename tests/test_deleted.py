@@ -1,16 +1,19 @@
 """drp deleted: what was cut, recounted from the Parquet files with plain Python."""
 
-import json
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drp.records import read
 from tests.projects import Project_
-from tests.taught import RECIPE, data, taught
+from tests.taught import answered, data, patterned, reproduced
 
 MORE = """\
+extends: one
+stages:
   gathered: {op: gather, from: edits}
   joined: {op: reassemble, from: gathered}
   worn: {op: forget, from: pruned}
@@ -20,21 +23,28 @@ ACTIONS = ("keep", "delete", "rewrite", "merge")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
-    """A project where steps are deleted (`targets`), merged (`joined`), and lost without a word (`worn`)."""
-    made = taught(tmp_path_factory.mktemp("deleted") / "p", RECIPE + MORE)
-    made.repro()
-    made.commit("reproduced")
+    """A project where steps are deleted (`one/targets`), merged (`more/joined`), and lost without a word (`more/worn`)."""
+    made = reproduced(tmp_path_factory, "deleted")
+    made.write("recipes/more/recipe.yaml", MORE)
+    made.run("drp", "compile")
+    made.run("dvc", "repro", "-q", "recipes/more/dvc.yaml:joined", "recipes/more/dvc.yaml:worn")
+    made.commit("more")
     return made
 
 
 def told(made: Project_, *arguments: str) -> Any:
-    return json.loads(made.run("drp", "deleted", *arguments, "--json"))
+    return answered(made, "deleted", *arguments)
 
 
-def steps(made: Project_, stage: str) -> list[dict[str, Any]]:
+def records(made: Project_, address: str) -> dict[str, dict[str, Any]]:
+    recipe, _, stage = address.partition("/")
+    return data(made.root, stage, recipe=recipe)
+
+
+def steps(made: Project_, address: str) -> list[dict[str, Any]]:
     """A row a step of a stage's records, by plain Python."""
     found = []
-    for record in data(made.root, stage).values():
+    for record in records(made, address).values():
         cited = {step for sentence in record.get("sentences") or [] for step in sentence["steps"]}
         for step, action in zip(record["steps"], record["actions"], strict=True):
             vanished = "sentences" in record and action["action"] != "delete" and action["step"] not in cited
@@ -43,23 +53,23 @@ def steps(made: Project_, stage: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["edits", "targets", "joined", "worn"])
+@pytest.mark.parametrize("stage", ["one/edits", "one/targets", "more/joined", "more/worn"])
 def test_the_characters_of_the_thoughts_are_the_sum_of_what_became_of_their_steps(made: Project_, stage: str) -> None:
-    [found] = told(made, f"one/{stage}")
-    size, records = found["characters"], data(made.root, stage).values()
-    assert size["thought"] == sum(len(record["thought"]) for record in records) == sum(size[action] for action in ACTIONS)
+    [found] = told(made, stage)
+    size, rows = found["characters"], records(made, stage).values()
+    assert size["thought"] == sum(len(record["thought"]) for record in rows) == sum(size[action] for action in ACTIONS)
     expected = Counter[str]()
     for step in steps(made, stage):
         expected[step["action"]] += len(step["source"])
     assert {action: size[action] for action in ACTIONS} == {action: expected[action] for action in ACTIONS}
     assert size["delete"] > 0
-    assert (size["merge"] > 0) == (stage == "joined")
-    assert size["pruned"] == (sum(len(r["pruned"]) for r in records) if stage != "edits" else None)
+    assert (size["merge"] > 0) == (stage == "more/joined")
+    assert size["pruned"] == (sum(len(r["pruned"]) for r in rows) if stage != "one/edits" else None)
 
 
-@pytest.mark.parametrize("stage", ["targets", "joined", "worn"])
+@pytest.mark.parametrize("stage", ["one/targets", "more/joined", "more/worn"])
 def test_steps_are_counted_by_skill_and_action_and_by_reason_as_a_recount_counts_them(made: Project_, stage: str) -> None:
-    [found] = told(made, f"one/{stage}")
+    [found] = told(made, stage)
     here = steps(made, stage)
     whole = sum(len(step["source"]) for step in here)
     for row in found["steps"]:
@@ -80,29 +90,29 @@ def test_steps_are_counted_by_skill_and_action_and_by_reason_as_a_recount_counts
 
 def test_what_no_sentence_comes_from_has_vanished_though_nobody_decided_it(made: Project_) -> None:
     assert told(made, "one/targets")[0]["characters"]["vanished"] == 0
-    expected = [(s["id"], s["step"]) for s in steps(made, "worn") if s["vanished"]]
+    expected = [(s["id"], s["step"]) for s in steps(made, "more/worn") if s["vanished"]]
     assert expected
-    [found] = told(made, "one/worn", "--action", "vanished")
+    [found] = told(made, "more/worn", "--action", "vanished")
     assert [(s["id"], s["step"]) for s in found["steps"]] == expected
     assert {s["decided"] for s in found["steps"]} == {"keep"}
     name = expected[0][0]
-    text = made.run("drp", "deleted", "one/worn", "--action", "vanished", "-n", "1")
+    text = made.run("drp", "deleted", "more/worn", "--action", "vanished", "-n", "1")
     assert text.startswith(f"{len(expected)} steps (action 'vanished')\n{name}\n! ")
     assert "kept, but no sentence comes from it" in text
 
 
 def test_steps_are_listed_with_text_reason_and_the_completion_that_decided(made: Project_) -> None:
     trail = {(row["record"], row["step"]): row["completion"] for row in _trail(made)}
-    skill = Counter(s["skill"] for s in steps(made, "targets") if s["action"] == "delete").most_common(1)[0][0]
+    skill = Counter(s["skill"] for s in steps(made, "one/targets") if s["action"] == "delete").most_common(1)[0][0]
     [found] = told(made, "one/targets", "--skill", skill)
-    expected = [s for s in steps(made, "targets") if s["skill"] == skill and s["action"] != "keep"]
+    expected = [s for s in steps(made, "one/targets") if s["skill"] == skill and s["action"] != "keep"]
     assert [(s["id"], s["step"], s["action"], s["text"], s["reason"], s["completion"]) for s in found["steps"]] == [
         (s["id"], s["step"], s["action"], s["source"].strip(), s["reason"], trail[s["id"], s["step"]]) for s in expected
     ]
     assert all(s["completion"] for s in found["steps"])
     reason = expected[0]["reason"]
     [other] = told(made, "one/targets", "--reason", reason)
-    assert len(other["steps"]) == sum(s["reason"] == reason and s["action"] != "keep" for s in steps(made, "targets"))
+    assert len(other["steps"]) == sum(s["reason"] == reason and s["action"] != "keep" for s in steps(made, "one/targets"))
 
 
 def _trail(made: Project_) -> list[dict[str, Any]]:
@@ -110,10 +120,10 @@ def _trail(made: Project_) -> list[dict[str, Any]]:
 
 
 def test_a_record_is_shown_in_order_with_marks(made: Project_) -> None:
-    name, record = next(iter(data(made.root, "worn").items()))
-    text = made.run("drp", "deleted", name, "--in", "worn")
+    name, record = next(iter(records(made, "more/worn").items()))
+    text = made.run("drp", "deleted", name, "--in", "more/worn")
     assert f"{len(record['thought']):,} characters of thought = " in text
-    found = told(made, name, "--in", "worn")["thoughts"][0]
+    found = told(made, name, "--in", "more/worn")["thoughts"][0]
     assert "".join(step["text"] for step in found["steps"]) == record["thought"]
     assert sum(found["characters"][action] for action in ACTIONS) == len(record["thought"])
     assert all(step["completion"] for step in found["steps"])
@@ -125,12 +135,12 @@ def test_a_record_is_shown_in_order_with_marks(made: Project_) -> None:
     ]
     assert len(places) == len(record["steps"])
     [here] = told(made, name)["thoughts"]
-    assert (here["id"], here["stage"]) == (name, told(made, "one")[0]["stage"]), "in the recipe's data set"
+    assert (here["id"], here["stage"]) == (name, told(made)[0]["stage"]), "in the first recipe's data set"
     assert told(made, name.partition("/")[0])["thoughts"] == [here], "a question's id means what was made of it"
 
 
 def test_a_rewritten_or_merged_step_is_shown_before_and_after(made: Project_) -> None:
-    text = made.run("drp", "deleted", "one/joined", "--action", "merge", "-n", "2")
+    text = made.run("drp", "deleted", "more/joined", "--action", "merge", "-n", "2")
     lines = text.splitlines()
     assert [line[:1] for line in lines if line[:1] in "~+"] == ["~", "+", "~"]
     assert [line[:12] for line in lines if line[:1] == "+"] == ["+ In short: "]
@@ -150,16 +160,40 @@ def test_dropped_records_are_counted_by_stage_and_reason(made: Project_) -> None
 
 
 def test_a_table_is_made_by_skill_reason_or_action_for_a_file_a_revision_and_all_recipes(made: Project_) -> None:
-    here = steps(made, "targets")
+    here = steps(made, "one/targets")
     for by in ("skill", "reason", "action"):
         [found] = told(made, "data/one/targets.parquet", "--by", by, "--at", "HEAD")
         assert {row[by]: row["steps"] for row in found["steps"]} == Counter(step[by] for step in here)
-    assert told(made) == told(made, "one")
-    assert {found["stage"] for found in told(made)} == {"one/joined", "one/targets", "one/worn"}
+    assert told(made) == [*told(made, "more"), *told(made, "one")]
+    assert {found["stage"] for found in told(made)} == {"more/joined", "one/targets", "more/worn"}
     text = made.run("drp", "deleted", "one/targets")
     assert "most frequent reasons" in text
     assert "records that were dropped on the way" in text
     assert "nothing was decided about its steps" in made.run("drp", "deleted", "one/steps")
+
+
+def test_data_sets_that_are_not_here_are_named_beside_those_that_are(made: Project_, tmp_path: Path) -> None:
+    whole = told(made)
+    moved = {made.root / ".dvc/cache": tmp_path / "cache", made.root / "data/more": tmp_path / "more"}
+    for here, there in moved.items():
+        shutil.move(here, there)
+    try:
+        assert [found for found in told(made) if found["records"] is not None] == [
+            f for f in whole if f["stage"] == "one/targets"
+        ]
+        assert [found["stage"] for found in told(made) if found["records"] is None] == ["more/joined", "more/worn"]
+        text = made.run("drp", "deleted", "--action", "delete", "-n", "1")
+        assert text.endswith("\nnot here (`dvc pull`): more/joined, more/worn\n")
+        assert "data/more/joined.parquet: neither here nor in DVC's cache" in made.run("drp", "deleted", "more", code=1)
+    finally:
+        for here, there in moved.items():
+            shutil.move(there, here)
+
+
+def test_a_project_may_lie_in_a_folder_with_characters_of_patterns(made: Project_, tmp_path: Path) -> None:
+    there = patterned(made, tmp_path)
+    assert told(there) == told(made)
+    assert told(there, "--action", "delete") == told(made, "--action", "delete")
 
 
 def test_what_is_no_data_set_is_refused(made: Project_) -> None:

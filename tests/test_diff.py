@@ -1,16 +1,17 @@
 """drp diff: two states of a project record by record, recounted from the Parquet files with plain Python."""
 
-import json
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from drp.comparing.contrast import contrast
+from drp.pipeline.yamlfile import dump, mapping
 from tests.projects import Project_
-from tests.taught import data, rows, taught, write_rows
+from tests.taught import answered, data, patterned, reproduced, rows, write_rows
 
 STAGES = ("questions", "traces", "correct", "steps", "edits", "pruned", "targets")
 
@@ -19,9 +20,7 @@ STAGES = ("questions", "traces", "correct", "steps", "edits", "pruned", "targets
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
     """Two states: HEAD~1; and HEAD, with an edit prompt reworded, no action but keep, a row withdrawn, one answered wrong, one told
     otherwise, and three new ones. What the first one's data were lies in `before`."""
-    made = taught(tmp_path_factory.mktemp("diff") / "p")
-    made.repro()
-    made.commit("first")
+    made = reproduced(tmp_path_factory, "diff")
     shutil.copytree(made.root / "data", made.root.parent / "before/data")
     before = rows(12)
     wrong, told = before[1], before[2]
@@ -36,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
 
 
 def diff(made: Project_, *arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(made.run("drp", "diff", *arguments, "--json"))
+    found: dict[str, Any] = answered(made, "diff", *arguments)
     return found
 
 
@@ -172,41 +171,169 @@ def test_a_name_that_is_nothing_is_refused_with_the_choices(made: Project_) -> N
     assert "'two' is no recipe that both have run (one)" in made.run("drp", "diff", "HEAD", "--recipe", "two", code=1)
 
 
-def test_an_experiment_is_compared_by_its_name(tmp_path: Path) -> None:
-    made = taught(tmp_path / "p", count=4)
-    made.repro()
-    made.commit("reproduced")
+def test_a_data_file_changed_by_hand_is_compared_as_it_lies_here(made: Project_, tmp_path: Path) -> None:
+    path = made.root / "data/one/targets.parquet"
+    shutil.copy(path, tmp_path / "whole")
+    whole, named = data(made.root, "targets"), {"path": "data/one/targets.parquet", "fate": "changed by hand"}
+    try:
+        pq.write_table(pq.read_table(path).slice(0, 3), path)
+        found = diff(made)
+        [dataset] = found["datasets"]
+        assert found["files"] == [named]
+        lost = whole.keys() - data(made.root, "targets").keys()
+        assert len(lost) == len(whole) - 3 > 0
+        assert {r["id"]: (r["state"], r["reason"]) for r in dataset["records"]} == dict.fromkeys(lost, ("gone", "by-hand"))
+        text = made.run("drp", "diff", "-n", "0")
+        assert text.startswith("data/one/targets.parquet is not what its lock names (`dvc status`)")
+        assert "nothing differs" not in text
+        assert diff(made, "HEAD", "HEAD")["datasets"][0]["same"]
+        path.write_text("junk")
+        assert "data/one/targets.parquet: cannot be read as Parquet" in made.run("drp", "diff", code=1)
+        shutil.move(made.root / ".dvc/cache", tmp_path / "cache")
+        assert "DVC's cache has it not as HEAD has it" in made.run("drp", "diff", code=1)
+        path.unlink()
+        assert diff(made)["files"] == [{**named, "fate": "missing"}]
+        assert "neither here nor in DVC's cache" in made.run("drp", "diff", "--record", min(whole), code=1)
+        text = made.run("drp", "diff")
+        assert "data/one/targets.parquet is not here: only what the locks name was compared" in text
+        assert "nothing differs between HEAD and the workspace: one/targets, by their locks" in text
+    finally:
+        shutil.copy(tmp_path / "whole", path)
+        if (tmp_path / "cache").exists():
+            shutil.move(tmp_path / "cache", made.root / ".dvc/cache")
+    assert diff(made)["files"] == []
+
+
+def test_a_report_changed_by_hand_differs_in_its_metrics(made: Project_) -> None:
+    path = made.root / "recipes/one/reports/table.json"
+    text, size = path.read_text(), len(data(made.root, "targets"))
+    try:
+        path.write_text(text.replace(f": {size}", ": 99"))
+        found = diff(made)
+        assert found["files"] == [{"path": "recipes/one/reports/table.json", "fate": "changed by hand"}]
+        [metric] = found["metrics"]
+        assert (metric["old"], metric["new"]) == (size, 99)
+        assert "nothing differs" not in made.run("drp", "diff")
+    finally:
+        path.write_text(text)
+
+
+def test_a_project_may_lie_in_a_folder_with_characters_of_patterns(made: Project_, tmp_path: Path) -> None:
+    there = patterned(made, tmp_path)
+    assert diff(there, "HEAD~1", "HEAD") == diff(made, "HEAD~1", "HEAD")
+
+
+# -- experiments, recipes, variants --------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_is_compared_by_its_name(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = reproduced(tmp_path_factory, "experiment")
     set_ = "recipes/one/recipe.yaml:stages.edits.actions=[keep]"
-    made.run("dvc", "exp", "run", "-n", "gentle", "-S", set_, "-R", "recipes")
-    found, here = diff(made, "HEAD", "gentle"), diff(made, "HEAD")
+    made.run("dvc", "exp", "run", "-q", "-n", "gentle", "-S", set_, "recipes/one/dvc.yaml:pruned")
+    found, here = diff(made, "HEAD", "gentle", "--stage", "pruned"), diff(made, "HEAD", "--stage", "pruned")
     assert (found["new"], here["new"]) == ("gentle", "the workspace")
     assert found["datasets"] == here["datasets"]
     [dataset] = found["datasets"]
     assert {(r["new"], r["what"]) for r in dataset["actions"] if r["what"] == "action"} == {("keep", "action")}
     assert dataset["characters"]["pruned"]["new"] > dataset["characters"]["pruned"]["old"]
     made.run("git", "checkout", "-q", "--", ".")
+    lying = diff(made, "HEAD", "--stage", "pruned")
+    assert [file["path"] for file in lying["files"]] == ["data/one/pruned.parquet"]
+    assert lying["datasets"][0]["counts"] == dataset["counts"], "the locks are HEAD's again, the data are not"
     made.run("dvc", "checkout", "-q")
-    assert diff(made, "HEAD")["datasets"][0]["same"]
-    assert diff(made, "HEAD", "gentle")["datasets"] == found["datasets"], "its data come from DVC's cache"
+    assert diff(made, "HEAD", "--stage", "pruned")["datasets"][0]["same"]
+    assert diff(made, "HEAD", "gentle", "--stage", "pruned")["datasets"] == found["datasets"], "its data come from DVC's cache"
 
 
-def test_two_recipes_and_two_variants_are_compared(tmp_path: Path) -> None:
-    made = taught(tmp_path / "p", count=4)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Project_:
+    """Recipe `one` in HEAD~1; in HEAD besides `two`, and `three` with two variants of one stage."""
+    made = reproduced(tmp_path_factory, "many")
     made.write("recipes/two/recipe.yaml", "extends: one\nstages: {edits: {actions: [keep]}}\n")
-    made.write(
-        "recipes/three/recipe.yaml", "extends: one\naxes:\n  eager:\n    yes: {}\n    no: {stages.edits.actions: [keep]}\n"
-    )
-    made.repro()
-    recipes = diff(made, "one", "two")
+    made.write("recipes/three/recipe.yaml", """\
+        extends: one
+        axes:
+          eager:
+            yes: {stages.edits.prompt: edit}
+            no: {stages.edits.prompt: edit-two, stages.edits.actions: [keep]}
+        """)  # fmt: skip
+    made.write("prompts/edit-two.j2", (made.root / "prompts/edit.j2").read_text() + "Be brief.\n")
+    made.run("drp", "compile")
+    made.run("dvc", "repro", "-q", "recipes/two/dvc.yaml:edits", *(f"recipes/three/dvc.yaml:edits--{v}" for v in ("yes", "no")))
+    made.commit("more recipes")
+    return made
+
+
+def forget(made: Project_, recipe: str, stage: str) -> None:
+    """Take a stage out of a lock, as if it had never run."""
+    path = made.root / f"recipes/{recipe}/dvc.lock"
+    kept = mapping(path)
+    del kept["stages"][stage]
+    dump(path, kept)
+
+
+def test_two_recipes_and_two_variants_are_compared(many: Project_) -> None:
+    recipes = diff(many, "one/edits", "two/edits")
     [dataset] = recipes["datasets"]
-    assert (dataset["old"], dataset["new"]) == ("one/targets", "two/targets")
+    assert (dataset["old"], dataset["new"]) == ("one/edits", "two/edits")
+    assert dataset == diff(many, "one", "two", "--stage", "edits")["datasets"][0]
     assert [row["stage"] for row in dataset["changed"]] == ["edits"]
     assert [(r["key"], r["new"]) for c in recipes["causes"] for r in c["reasons"]] == [("stages.*.actions", ["keep"])]
-    variants = diff(made, "three/targets--yes", "three/targets--no")
-    [other] = variants["datasets"]
+    [other] = diff(many, "three/edits--yes", "three/edits--no")["datasets"]
     assert other["counts"] == dataset["counts"]
-    assert other["records"][0]["texts"] == dataset["records"][0]["texts"]
-    assert [c["stage"] for c in variants["causes"]] == ["edits--yes → edits--no"]
+    assert other["records"][0]["actions"] == dataset["records"][0]["actions"]
+    assert "`drp diff one/targets three/edits--" in many.run("drp", "diff", "one", "three", code=1)
+
+
+def test_what_an_axis_sets_is_one_cause_whatever_its_levels_are_called(many: Project_) -> None:
+    for old in ("three/edits--yes", "one/edits"):
+        [cause] = diff(many, old, "three/edits--no")["causes"]
+        params = {r["key"]: (r["old"], r["new"]) for r in cause["reasons"] if r["kind"] == "param"}
+        assert params == {
+            "stages.*.prompt": ("edit", "edit-two"), "stages.*.actions": (["keep", "delete", "rewrite", "merge"], ["keep"])
+        }  # fmt: skip
+        assert [r["path"] for r in cause["reasons"] if r["kind"] == "prompt"] == ["prompts/edit.j2 → prompts/edit-two.j2"]
+
+
+def test_what_only_one_state_has_is_told(many: Project_) -> None:
+    size = len(data(many.root, "edits"))
+    forward, back = many.run("drp", "diff", "HEAD~1"), many.run("drp", "diff", "HEAD", "HEAD~1")
+    assert f"only in the workspace: recipe two: two/edits ({size} records)\n" in forward
+    assert f"only in HEAD: recipe two: two/edits ({size} records)\n" in back
+    assert "the same in HEAD~1 and the workspace: one/targets, the same bytes" in forward
+    assert "nothing differs" not in forward + back
+    assert [(a["kind"], a["name"]) for a in diff(many, "HEAD~1", "--stage", "edits--no")["alone"]] == [("recipe", "three")]
+    name = next(iter(data(many.root, "edits")))
+    [found] = [a for a in diff(many, "HEAD~1", "--stage", "edits", "--record", name)["alone"] if a["name"] == "two"]
+    assert [dataset["name"] for dataset in found["datasets"]] == ["two/edits"]
+    assert diff(many, "HEAD~1", "--recipe", "one")["alone"] == []
+    try:
+        many.write("recipes/four/recipe.yaml", "extends: one\n")
+        (many.root / "recipes/two/dvc.lock").unlink()
+        forget(many, "three", "edits--no")
+        forget(many, "one", "table")
+        assert [(a["state"], a["kind"], a["name"]) for a in diff(many, "HEAD")["alone"]] == [
+            ("HEAD", "recipe", "two"), ("HEAD", "dataset", "three/edits--no"), ("the workspace", "recipe", "four"),
+            ("HEAD", "report", "one/table"),
+        ]  # fmt: skip
+        text = many.run("drp", "diff", "HEAD")
+        assert "only in the workspace: recipe four (it has made no records)" in text
+        assert "nothing differs" not in text
+    finally:
+        shutil.rmtree(many.root / "recipes/four", ignore_errors=True)
+        many.run("git", "checkout", "-q", "--", ".")
+
+
+def test_a_renamed_recipe_is_gone_and_come_with_the_same_bytes(many: Project_) -> None:
+    shutil.move(many.root / "recipes/one", many.root / "recipes/uno")
+    size = len(data(many.root, "targets"))
+    try:
+        text = many.run("drp", "diff", "HEAD")
+        assert f"only in HEAD: recipe one: one/targets ({size} records; the same bytes as uno/targets)" in text
+        assert f"only in the workspace: recipe uno: uno/targets ({size} records; the same bytes as one/targets)" in text
+        assert "nothing differs" not in text
+    finally:
+        shutil.move(many.root / "recipes/uno", many.root / "recipes/one")
 
 
 def test_texts_are_contrasted_by_sentence() -> None:

@@ -64,17 +64,16 @@ def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
 
 def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace) -> None:
     from drp.lineage import marks
-    from drp.lineage.deleted import Cuts, Wish
+    from drp.lineage.deleted import Cuts, Wish, parted
 
     wish, most = Wish(given.skill, given.reason, given.action), 10 if given.n is None else max(0, given.n)
-    all_cuts = [Cuts(lineage, node) for node in nodes]
+    here, gone = parted(lineage, nodes)
+    all_cuts = [Cuts(lineage, node) for node in here]
     if given.json:
-        _print(
-            [
-                {"stage": c.node.address, "steps": list(c.steps(wish, given.n))} if wish.any else c.plain(given.by)
-                for c in all_cuts
-            ]
-        )
+        told = [
+            {"stage": c.node.address, "steps": list(c.steps(wish, given.n))} if wish.any else c.plain(given.by) for c in all_cuts
+        ]
+        _print([*told, *({"stage": node.address, "steps" if wish.any else "records": None} for node in gone)])
         return
     for number, cuts in enumerate(all_cuts):
         print(end="\n" if number else "")
@@ -83,6 +82,8 @@ def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace
             lines = marks.steps(cuts.steps(wish, most), cuts.count(wish), wish, most, sys.stdout.isatty())
         for line in lines:
             print(line)
+    for line in marks.absent([node.address for node in gone]):
+        print(line)
 
 
 def _print(value: Any) -> None:

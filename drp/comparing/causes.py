@@ -73,10 +73,12 @@ def _prompts(paths: list[str]) -> list[str]:
 
 
 def _plain(node: Node, place: Place) -> Place:
-    """A value's place without what tells recipes, variants and stages apart: `recipe.yaml`, `stages.*.keep`."""
+    """A value's place without what tells recipes, variants and stages apart: `recipe.yaml`, `stages.*.keep`; an option that an
+    axis sets is the stage's own."""
     file, key = place
+    parts = key.split(".")
+    if file.endswith("/resolved.yaml") and parts[0] == "axes" and len(parts) > 4:  # axes.<axis>.<level>.<stage>.<option>
+        return "recipe.yaml", ".".join(["stages", "*", *parts[4:]])
     if not file.endswith("/recipe.yaml"):
         return file.replace(f"recipes/{node.recipe}/", "recipes/*/", 1), key
-    parts = key.split(".")
-    parts = parts[3:] if parts[0] == "axes" else parts
     return "recipe.yaml", ".".join([*parts[:1], "*", *parts[2:]] if parts[0] == "stages" else parts)

@@ -11,18 +11,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from drp.comparing.lying import Lying
 from drp.comparing.picking import picked
 from drp.comparing.turns import turns
+from drp.errors import DataError
 from drp.lineage.graph import Graph, Node
 from drp.lineage.spine import Pair, givers, pairs, spine
-from drp.lineage.tables import Tables
+from drp.lineage.tables import Tables, unglobbed
+from drp.pipeline.locked import Made
+from drp.planning.why import Output
 from drp.records import Record
 
 Fate = Literal["changed", "gone", "added"]
 FATES: tuple[Fate, ...] = ("changed", "gone", "added")
 
-NOT_LOADED, NOT_MADE = "not-loaded", "not-made"
-"""Why a record is nowhere, where nothing dropped it: its source has it not; a stage that makes records made it not."""
+NOT_LOADED, NOT_MADE, BY_HAND = "not-loaded", "not-made", "by-hand"
+"""Why a record is nowhere, where nothing dropped it: its source has it not; a stage that makes records made it not; the file was
+changed by hand."""
 COUNTED = ("thought", "pruned", "target")
 """Texts whose characters are counted."""
 COMPOSED = {"target": ("pruned", "target_reply"), "response": ("thought", "reply")}
@@ -50,19 +55,38 @@ class Comparison:
         self.old, self.new, self.record = old, new, record
         self.pair = Pair(old.node, new.node)
         self._old, self._new = Tables(old.graph), Tables(new.graph)
+        self._lying = Lying(old.graph.snapshot.project)
+
+    @cached_property
+    def same(self) -> bool:
+        """Whether both are the same bytes: of the workspace those that lie there, and of its files that are gone those that its
+        locks name."""
+        old, new = (self._lying.md5(tables.graph, *_made(node)) for tables, node in self._both)
+        return old == new
 
     @property
-    def same(self) -> bool:
-        """Whether both are the same bytes."""
-        return self.pair.same
+    def faults(self) -> list[Output]:
+        """Which files of the workspace are not what its locks name; of those that are gone, what was compared by locks."""
+        found = (self._lying.fault(tables.graph, *_made(node)) for tables, node in self._both)
+        return [fault for fault in found if fault and (fault.fate != "missing" or self.same)]
+
+    def check(self) -> None:
+        """DataError where what differs could only be compared with a file that is another by now."""
+        for tables, node in self._both:
+            if not self.same:
+                self._lying.check(tables, *_made(node))
+
+    @property
+    def _both(self) -> tuple[tuple[Tables, Node], tuple[Tables, Node]]:
+        return (self._old, self.old.node), (self._new, self.new.node)
 
     @property
     def holds_record(self) -> bool:
         """Whether either state has the record that is asked for, or one whose id extends it; of states that are the same, one
-        is looked at that can be read here."""
-        sides = [(self._old, self.old.node), (self._new, self.new.node)]
+        is looked at that can be read here; DataError where none can."""
+        sides = list(self._both)
         if self.same:
-            sides = [(tables, node) for tables, node in sides if tables.present(node)][:1]
+            sides = [side for side in sides if side[0].present(side[1])][:1] or sides[:1]
         return any(self._query(f"select id from {self._file(*side)} limit 1") for side in sides)
 
     # -- counts ------------------------------------------------------------------------------------------------------------
@@ -160,8 +184,7 @@ class Comparison:
         self._attribute()
         for page in self._pages("select id, stage, columns from first where id > ? order by id"):
             ids = [row["id"] for row in page]
-            sides = ((self._old, self.old.node), (self._new, self.new.node))
-            old, new = (picked(tables.file(node), ids, self.columns) for tables, node in sides)
+            old, new = (picked(tables.file(node), ids, self.columns) for tables, node in self._both)
             for row, before, now in zip(page, old, new, strict=True):
                 differing = [name for name in self.columns if before[name] != now[name]]
                 first = {"stage": self._chain[row["stage"]].name, "columns": row["columns"]}
@@ -204,7 +227,7 @@ class Comparison:
     @cached_property
     def _chain(self) -> list[Pair]:
         """Those of them whose records differ."""
-        return [pair for pair in self._paired if not pair.same]
+        return [pair for pair in self._paired if not (self.same if pair is self.pair else pair.same)]
 
     @cached_property
     def _sides(self) -> tuple[str, str]:
@@ -301,7 +324,9 @@ class Comparison:
         for place, node in enumerate(stages):
             if node.address not in answering or not self._query(f"{todo} limit 1"):
                 continue
-            reason, other = NOT_MADE if givers(state.graph, node) else NOT_LOADED, getattr(answering[node.address], there[1])
+            pair = answering[node.address]
+            reason = BY_HAND if pair.same else NOT_MADE if givers(state.graph, node) else NOT_LOADED
+            other = getattr(pair, there[1])
             self._query(f"""insert into lost
                 with held as (
                     select todo.id, arg_max(todo.name, length(todo.name)) as name
@@ -350,14 +375,25 @@ def _values(old: Record, new: Record, differing: Sequence[str]) -> dict[str, Any
     return {"texts": texts, "values": values}
 
 
+def _made(node: Node) -> tuple[str, Made]:
+    """The file of a stage's records, and what its lock names."""
+    path = f"{node.base}.parquet"
+    return path, node.outs.get(path, Made(""))
+
+
 def _types(path: Path) -> dict[str, str]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return {field.name: str(field.type) for field in pq.read_schema(path)}
+    try:
+        return {field.name: str(field.type) for field in pq.read_schema(path)}
+    except (pa.ArrowException, OSError) as error:
+        cure = "`drp verify` says which files are not what their locks name"
+        raise DataError(f"{path}: cannot be read as Parquet: {error}; {cure}") from error
 
 
 def _scan(path: Path) -> str:
-    return f"read_parquet({_quoted(str(path))})"
+    return f"read_parquet({_quoted(unglobbed(path))})"
 
 
 def _under(record: str) -> str:

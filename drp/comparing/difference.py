@@ -3,15 +3,19 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
+from drp.comparing.alone import Alone, alone
 from drp.comparing.causes import Causes
 from drp.comparing.comparison import FATES, Comparison, State
+from drp.comparing.lying import Lying
+from drp.comparing.sight import Sight
 from drp.errors import ConfigError, DataError, choices
 from drp.lineage.graph import Graph, Node
 from drp.lineage.snapshot import Snapshot
 from drp.lineage.spine import Pair, pairs
-from drp.planning.why import Reason
+from drp.planning.why import Output, Reason
 from drp.project import Project
 from drp.store.peek import peek
 
@@ -38,13 +42,22 @@ class Metric:
 
 @dataclass(frozen=True)
 class Difference:
-    """`old` and `new` say how the states are called; `causes` are the reasons by stage, of all stages that are involved."""
+    """`old` and `new` say how the states are called; `causes` are the reasons by stage, of all stages that are involved; `files`
+    are those of the workspace that are not what its locks name, and `alone` is what only one state has."""
 
     old: str
     new: str
     comparisons: tuple[Comparison, ...]
     causes: tuple[tuple[str, tuple[Reason, ...]], ...]
     metrics: tuple[Metric, ...]
+    files: tuple[Output, ...] = ()
+    alone: tuple[Alone, ...] = ()
+
+    @property
+    def none(self) -> bool:
+        """Whether nothing at all differs."""
+        unlike = any(metric.old != metric.new for metric in self.metrics) or any(not each.same for each in self.comparisons)
+        return not (unlike or self.causes or self.alone)
 
     def plain(self, most: int | None = None) -> dict[str, Any]:
         """As JSON, with `most` records of each fate (None: all)."""
@@ -54,7 +67,11 @@ class Difference:
     def head(self) -> dict[str, Any]:
         """As JSON, without the data sets."""
         causes = [{"stage": stage, "reasons": [reason.plain() for reason in reasons]} for stage, reasons in self.causes]
-        return {"old": self.old, "new": self.new, "causes": causes, "metrics": [metric.plain() for metric in self.metrics]}
+        return {
+            "old": self.old, "new": self.new, "files": [{"path": each.path, "fate": each.fate} for each in self.files],
+            "alone": [each.plain() for each in self.alone], "causes": causes,
+            "metrics": [metric.plain() for metric in self.metrics],
+        }  # fmt: skip
 
     def close(self) -> None:
         """Let go of the files."""
@@ -99,60 +116,47 @@ def difference(
     if recipe is not None and (stages or {old, new} <= set(here.recipes)):
         raise ConfigError(f"--recipe {recipe}: {old} and {new} say already what is compared; it goes with revisions")
     if new is not None and {old, new} <= set(here.recipes):
-        before, after = _Sight(old, here, [old]), _Sight(new, here, [new])
+        before, after = Sight(old, here, [old]), Sight(new, here, [new])
     elif new is not None and stages:
         return _of_stages(project, here, here.stage(old), here.stage(new), record)
     else:
         before, after = _revisions(project, here, old, new, recipe)
+    paired = _datasets(before, after, stage)
     found = [
         Comparison(State(before.name, before.graph, pair.old), State(after.name, after.graph, pair.new), record)
-        for pair in _datasets(before, after, stage)
+        for pair in paired
     ]
-    if not found:
+    one = tuple(alone(before, after, paired, stage, record))
+    if not found and (before.graph is after.graph or not one):
         raise DataError(_nothing(before, after, stage))
-    if record is not None:
-        found = _having(found, record)
+    if record is not None and found:
+        found = _having(found, record, bool(one))
+    for comparison in found:
+        comparison.check()
     whole = stage is None and record is None
     reports = (before.reports(), after.reports()) if whole else ([], [])
     involved = [*reports[0], *(c.old.node for c in found)], [*reports[1], *(c.new.node for c in found)]
     causes = _causes(project, before.graph, after.graph, involved)
-    return Difference(before.name, after.name, tuple(found), causes, tuple(_metrics(before, after)) if whole else ())
+    lying = Lying(project)
+    metrics = tuple(_metrics(before, after, lying)) if whole else ()
+    files = [fault for comparison in found for fault in comparison.faults]
+    files += [fault for sight, nodes in zip((before, after), reports, strict=True) for node in nodes if node.report
+              and (fault := lying.fault(sight.graph, node.report, node.outs[node.report]))]  # fmt: skip
+    return Difference(before.name, after.name, tuple(found), causes, metrics, tuple(dict.fromkeys(files)), one)
 
 
-def _having(comparisons: list[Comparison], record: str) -> list[Comparison]:
-    """Those of the data sets that have a record in either state; DataError where none has."""
+def _having(comparisons: list[Comparison], record: str, elsewhere: bool = False) -> list[Comparison]:
+    """Those of the data sets that have a record in either state; DataError where none has, and it is not elsewhere either."""
     differing = [comparison for comparison in comparisons if not comparison.same and comparison.holds_record]
     found = differing or [comparison for comparison in comparisons if comparison.same and comparison.holds_record]
-    if not found:
+    if not found and not elsewhere:
         names = ", ".join(comparison.old.node.address for comparison in comparisons)
         states = f"{comparisons[0].old.name} nor in {comparisons[0].new.name}"
         raise DataError(f"no record {record!r} in {names}, neither in {states}; `drp why {record}` says where it went")
     return found
 
 
-@dataclass(frozen=True)
-class _Sight:
-    """A state of the project, and the recipes of it that are looked at."""
-
-    name: str
-    graph: Graph
-    recipes: list[str]
-
-    def datasets(self, stage: str | None) -> list[Node]:
-        """What is compared: the stages of that name, or what the recipes are for."""
-        if stage is None:
-            return list({n.address: n for recipe in self.recipes for n in self.graph.datasets(recipe)}.values())
-        return [n for n in self._involved() if n.base and stage in (n.address, n.slug, n.name)]
-
-    def reports(self) -> list[Node]:
-        """The stages that report metrics."""
-        return [node for node in self.graph.nodes.values() if node.report and node.recipe in self.recipes]
-
-    def _involved(self) -> list[Node]:
-        return self.graph.above(node for node in self.graph.nodes.values() if node.recipe in self.recipes)
-
-
-def _revisions(project: Project, here: Graph, old: str, new: str | None, recipe: str | None) -> tuple[_Sight, _Sight]:
+def _revisions(project: Project, here: Graph, old: str, new: str | None, recipe: str | None) -> tuple[Sight, Sight]:
     try:
         graphs = [Graph(Snapshot(project, old)), here if new is None else Graph(Snapshot(project, new))]
     except ConfigError as error:
@@ -163,9 +167,20 @@ def _revisions(project: Project, here: Graph, old: str, new: str | None, recipe:
     known = [name for name in graphs[0].recipes if name in graphs[1].recipes]
     if recipe is not None and recipe not in known:
         raise DataError(f"{recipe!r} is no recipe that both have run{choices(recipe, known)}")
-    recipes = known if recipe is None else [recipe]
-    before, after = (_Sight(graph.snapshot.name, graph, recipes) for graph in graphs)
+    if recipe is not None:
+        before, after = (Sight(graph.snapshot.name, graph, [recipe]) for graph in graphs)
+    else:
+        named = [{*graph.recipes, *_written(graph)} for graph in graphs]
+        ran = [{*graph.recipes} - {*known} for graph in graphs]
+        others = [tuple(sorted(ran[k] | named[k] - named[1 - k])) for k in (0, 1)]
+        before, after = (Sight(g.snapshot.name, g, known, only) for g, only in zip(graphs, others, strict=True))
     return before, after
+
+
+def _written(graph: Graph) -> set[str]:
+    """The recipes of a state by name, run or not."""
+    paths = map(PurePosixPath, graph.snapshot.files)
+    return {p.parts[1] for p in paths if p.name == "recipe.yaml" and len(p.parts) == 3 and p.parts[0] == "recipes"}
 
 
 def _of_stages(project: Project, here: Graph, old: Node, new: Node, record: str | None) -> Difference:
@@ -176,21 +191,23 @@ def _of_stages(project: Project, here: Graph, old: Node, new: Node, record: str 
     if record is not None:
         _having([found], record)
     causes = _causes(project, here, here, ([old], [new]))
-    return Difference(old.address, new.address, (found,), causes, ())
+    return Difference(old.address, new.address, (found,), causes, (), tuple(dict.fromkeys(found.faults)))
 
 
-def _datasets(before: _Sight, after: _Sight, stage: str | None) -> list[Pair]:
+def _datasets(before: Sight, after: Sight, stage: str | None) -> list[Pair]:
     """The data sets that answer each other; where each state has but one, these two."""
     old, new = before.datasets(stage), after.datasets(stage)
     return pairs(old, new) or ([Pair(old[0], new[0])] if len(old) == len(new) == 1 else [])
 
 
-def _nothing(before: _Sight, after: _Sight, stage: str | None) -> str:
+def _nothing(before: Sight, after: Sight, stage: str | None) -> str:
     if stage is not None:
         known = {n.slug for n in before.graph.nodes.values() if n.base and n.recipe in before.recipes}
         return f"no stage {stage!r} with records in both {before.name} and {after.name}{choices(stage, known)}"
-    names = [", ".join(n.address for n in sight.datasets(None)) or "none" for sight in (before, after)]
-    return f"no data set in common: {before.name} has {names[0]}; {after.name} has {names[1]}"
+    old, new = ([n.address for n in sight.datasets(None)] for sight in (before, after))
+    cure = f"; two stages are compared by their names: `drp diff {old[0]} {new[0]}`" if old and new else ""
+    had = f"{before.name} has {', '.join(old) or 'none'}; {after.name} has {', '.join(new) or 'none'}"
+    return f"no data set in common: {had}{cure}"
 
 
 def _causes(
@@ -209,13 +226,14 @@ def _causes(
             store.close()
 
 
-def _metrics(before: _Sight, after: _Sight) -> Iterator[Metric]:
+def _metrics(before: Sight, after: Sight, lying: Lying) -> Iterator[Metric]:
     for pair in pairs(before.reports(), after.reports()):
         old = before.graph.metrics(pair.old)
-        new = old if _md5(pair.old) == _md5(pair.new) else after.graph.metrics(pair.new)
+        same = _md5(before, pair.old, lying) == _md5(after, pair.new, lying)
+        new = old if same else after.graph.metrics(pair.new)
         for name in dict.fromkeys([*old, *new]):
             yield Metric(pair.name, name, old.get(name), new.get(name))
 
 
-def _md5(node: Node) -> str:
-    return node.outs[node.report].md5 if node.report else ""
+def _md5(sight: Sight, node: Node, lying: Lying) -> str:
+    return lying.md5(sight.graph, node.report, node.outs[node.report]) if node.report else ""

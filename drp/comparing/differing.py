@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from drp.comparing.comparison import FATES, NOT_LOADED, NOT_MADE, Comparison
+from drp.comparing.alone import Alone
+from drp.comparing.comparison import BY_HAND, FATES, NOT_LOADED, NOT_MADE, Comparison
 from drp.comparing.contrast import painted
 from drp.comparing.contrast import told as contrasted
 from drp.comparing.difference import Difference, Metric
@@ -18,16 +19,19 @@ WHAT = {"words": "other words", "group": "another group", "reason": "another rea
 LOST = {
     ("gone", NOT_LOADED): "not loaded any more", ("gone", NOT_MADE): "not made any more",
     ("added", NOT_LOADED): "was not loaded", ("added", NOT_MADE): "was not made",
+    ("gone", BY_HAND): "not in the file any more, which was changed by hand", ("added", BY_HAND): "was not in the file",
 }  # fmt: skip
 
 
 def lines(found: Difference, most: int, full: bool = False, colour: bool = False) -> Iterator[str]:
     """The whole text; `most` records of each fate."""
+    yield from _files(found)
+    yield from _alone(found.alone, full)
     same = [f"{c.record} in {_called(c)}" if c.record else _called(c) for c in found.comparisons if c.same]
-    if len(same) == len(found.comparisons):
-        yield f"nothing differs between {found.old} and {found.new}: {_listed(same, full)}, the same bytes"
-    elif same:
-        yield f"the same in {found.old} and {found.new}: {_listed(same, full)}"
+    if same:
+        how = "by their locks" if any(each.fate == "missing" for each in found.files) else "the same bytes"
+        words = "nothing differs between" if found.none else "the same in"
+        yield f"{words} {found.old} and {found.new}: {_listed(same, full)}, {how}"
     differing = [comparison for comparison in found.comparisons if not comparison.same]
     for comparison in differing:
         yield from _summary(comparison, full)
@@ -38,6 +42,32 @@ def lines(found: Difference, most: int, full: bool = False, colour: bool = False
     for comparison in differing:
         if not comparison.record:
             yield from _records(comparison, most, full, colour)
+
+
+def _files(found: Difference) -> Iterator[str]:
+    for file in found.files:
+        if file.fate == "missing":
+            yield f"{file.path} is not here: only what the locks name was compared (`dvc checkout`, `dvc pull`)"
+        else:
+            yield f"{file.path} is not what its lock names (`dvc status`): compared is what lies there"
+
+
+def _alone(found: Iterable[Alone], full: bool) -> Iterator[str]:
+    for each in found:
+        inside = [_held(dataset) for dataset in each.datasets]
+        match each.kind:
+            case "recipe":
+                words = f"recipe {each.name}" + (f": {_listed(inside, full)}" if inside else " (it has made no records)")
+            case "report":
+                words = f"report {each.name}"
+            case _:
+                words = _held(each)
+        yield f"only in {each.state}: {words}"
+
+
+def _held(dataset: Alone) -> str:
+    twin = f"; the same bytes as {dataset.twin}" if dataset.twin else ""
+    return f"{dataset.name} ({'not here' if dataset.records is None else f'{dataset.records:,} records'}{twin})"
 
 
 def _called(comparison: Comparison) -> str:
@@ -115,7 +145,7 @@ def _change(old: int, new: int) -> str:
 def _causes(found: Difference, full: bool) -> Iterator[str]:
     if found.causes:
         yield "made otherwise"
-    elif not all(comparison.same for comparison in found.comparisons):
+    elif any(not comparison.same for comparison in found.comparisons):
         yield "made of the same values, prompts, code and sources, by the locks of both"
     for stage, reasons in found.causes:
         yield f"  {stage}"

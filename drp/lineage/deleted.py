@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from drp.errors import DataError
@@ -10,7 +11,7 @@ from drp.lineage.chain import Chain
 from drp.lineage.graph import Graph, Node
 from drp.lineage.spine import givers, spine
 from drp.lineage.subject import Lineage
-from drp.lineage.tables import Tables
+from drp.lineage.tables import Tables, unglobbed
 from drp.records import Record
 
 By = Literal["skill", "reason", "action"]
@@ -59,7 +60,7 @@ class Cuts:
         pruned = "coalesce(sum(length(pruned)), 0)::bigint" if self.reassembled else "null"
         (whole,) = self.tables.query(
             f"select coalesce(sum(length(thought)), 0)::bigint as thought, {pruned} as pruned "
-            "from read_parquet(?) where actions is not null", [str(file)],
+            "from read_parquet(?) where actions is not null", [unglobbed(file)],
         )  # fmt: skip
         rows = {row["action"]: row for row in self.table("action")}
         found = {action: rows[action]["characters"] if action in rows else 0 for action in ("keep", "delete", "rewrite", "merge")}
@@ -94,7 +95,7 @@ class Cuts:
                 continue
             rows = self.tables.query(
                 "select reason, count(*) as records, min(id) as example from read_parquet(?) group by reason order by 2 desc, 1",
-                [str(self.tables.file(node, ".dropped"))],
+                [unglobbed(self.tables.file(node, ".dropped"))],
             )
             found += [{"stage": node.address, **row} for row in rows]
         return found
@@ -128,7 +129,7 @@ class Cuts:
         if not trails:
             yield from ({**row, "completion": None} for row in self.tables.stream(sql, values))
             return
-        files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in trails)
+        files = ", ".join(map(_quoted, trails))
         yield from self.tables.stream(f"""with s as ({sql}), t as (
               select record, step, action, min(completion) as completion from read_parquet([{files}])
               where record in (select id from s) group by all)
@@ -148,7 +149,7 @@ class Cuts:
     @property
     def _steps(self) -> str:
         """SQL: a row a step."""
-        file = "'" + str(self.tables.file(self.node)).replace("'", "''") + "'"
+        file = _quoted(self.tables.file(self.node))
         cited = "flatten([x.steps for x in sentences])" if self.reassembled else "null::bigint[]"
         return f"""(select id, a.step as step, s.skill as skill, a.action as action, coalesce(a.reason, '') as reason,
               s.start as first, s."end" as last, a."into" as "into", a.text as text,
@@ -164,6 +165,11 @@ class Cuts:
         row = self.tables.row(self.node, id, "thought", "steps") or {}
         span = row["steps"][step]
         return str(row["thought"][span["start"] : span["end"]]).strip()
+
+
+def _quoted(path: Path) -> str:
+    """A file's path in SQL."""
+    return "'" + unglobbed(path).replace("'", "''") + "'"
 
 
 _FATE = f"case when vanished then '{VANISHED}' else action end"
@@ -243,6 +249,14 @@ def dropped(lineage: Lineage, record: str) -> list[dict[str, Any]]:
 
 
 # -- any of them ---------------------------------------------------------------------------------------------------------------
+
+
+def parted(lineage: Lineage, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """Stages whose records can be read here, and those whose cannot; DataError with the cure where none can."""
+    here = [node for node in nodes if lineage.tables.present(node)]
+    if not here:
+        lineage.tables.file(nodes[0])
+    return here, [node for node in nodes if node not in here]
 
 
 def datasets(lineage: Lineage, target: str | None) -> list[Node]:

@@ -167,6 +167,13 @@ def _dropped(cuts: Cuts) -> Iterator[str]:
         yield f"  not here (`dvc pull`): what was dropped by {', '.join(cuts.absent)}"
 
 
+def absent(addresses: Sequence[str]) -> Iterator[str]:
+    """The data sets that cannot be read here."""
+    if addresses:
+        yield ""
+        yield f"not here (`dvc pull`): {', '.join(addresses)}"
+
+
 def steps(rows: Iterable[dict[str, Any]], count: int, wish: Wish, most: int, colour: bool = False) -> Iterator[str]:
     """The steps that were asked for, each with its marks."""
     named = ((w, getattr(wish, w)) for w in ("skill", "reason", "action"))

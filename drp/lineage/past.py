@@ -32,15 +32,15 @@ def past(lineage: Lineage, record: str) -> Branch:
 
     Where a ledger is neither in DVC's cache nor in git, nothing can be said, and that is said.
     """
-    now = {(path, made.md5) for node in lineage.graph.nodes.values() for path, made in node.outs.items()}
+    now = {_key(node) for node in lineage.graph.nodes.values() if node.model and _ledger(node) in node.outs}
     below: list[Branch] = []
     unknown: list[dict[str, Any]] = []
     for earlier in _earlier(lineage):
         node, folder = earlier.node, str(earlier.node.model)
-        if (folder, node.outs[folder].md5) in now:
+        if _key(node) in now:
             continue
-        facts = {"path": folder, "md5": node.outs[folder].md5, "stage": node.address, "commit": earlier.commit,
-                 "date": earlier.date}  # fmt: skip
+        facts = {"path": folder, "md5": node.outs[folder].md5, "ledger": node.outs[_ledger(node)].md5, "stage": node.address,
+                 "commit": earlier.commit, "date": earlier.date}  # fmt: skip
         tables = Tables(Graph(Snapshot(lineage.project, earlier.commit)))
         try:
             met = Met(node, tuple(tables.under(node, record))) if tables.present(node) else None
@@ -64,16 +64,25 @@ def past(lineage: Lineage, record: str) -> Branch:
 
 
 def _earlier(lineage: Lineage) -> Iterator[Earlier]:
-    """Every checkpoint that a lock ever named, newest first; each with the oldest commit that has it."""
-    found: dict[tuple[str, str], Earlier] = {}
+    """Every checkpoint with its ledger that a lock ever named, newest first; each with the oldest commit that has both."""
+    found: dict[tuple[str, str, str], Earlier] = {}
     locks: dict[str, list[Node]] = {}
     for commit, date, recipe, blob in _changes(lineage):
         if blob not in locks:
             locks[blob] = list(_makers(lineage, recipe, blob))
         for node in locks[blob]:
-            folder = str(node.model)
-            found[folder, node.outs[folder].md5] = Earlier(node, commit, date)
+            found[_key(node)] = Earlier(node, commit, date)
     yield from found.values()
+
+
+def _key(node: Node) -> tuple[str, str, str]:
+    """A checkpoint and what it learned: equal weights may have been left by other records."""
+    folder = str(node.model)
+    return folder, node.outs[folder].md5, node.outs[_ledger(node)].md5
+
+
+def _ledger(node: Node) -> str:
+    return f"{node.base}.parquet"
 
 
 def _changes(lineage: Lineage) -> Iterator[tuple[str, str, str, str]]:
@@ -98,5 +107,5 @@ def _makers(lineage: Lineage, recipe: str, blob: str) -> Iterator[Node]:
     text = (git(lineage.project.root, "cat-file", "blob", blob) or b"").decode()
     for slug, entry in (load(text).get("stages") or {}).items():
         node = Node(recipe, slug, "", False, Lock.of(entry))
-        if node.base and node.model and f"{node.base}.parquet" in node.outs:
+        if node.base and node.model and _ledger(node) in node.outs:
             yield node

@@ -128,9 +128,8 @@ class Snapshot:
             return None
         if path in self.files:
             return self._thawed(path)
-        if here.exists() and self._present.get(path) == made.md5:  # unchanged since: what lies here is what lay there
-            return here
-        return None
+        same = here.is_file() and self._present.get(path) == made.md5 and here.stat().st_size == made.size
+        return here if same else None  # not run again since: what lies here is what lay there
 
     def inside(self, path: str, made: Made) -> dict[str, Path]:
         """The files of a folder that is an out, by their relative names; {} where it is nowhere."""

@@ -34,7 +34,7 @@ class Pair:
 
     @property
     def same(self) -> bool:
-        """Whether both made the very same records, by their locks."""
+        """Whether both made the very same records, by their locks; what lies in a workspace may be another by now."""
         return _md5(self.old) == _md5(self.new)
 
     @property
