@@ -1,6 +1,7 @@
 """Look after the completions that are stored: stats, check, export, import, forget."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,7 @@ def _shared(project: Project, names: list[str]) -> Path:
     """Where the completions of a recipe are looked for by `drp why` and `drp verify`."""
     if len(names) != 1 or names[0] not in project.recipes():
         raise ConfigError("say where to: --out FILE (it may be left out where one recipe is named)")
-    return project.root / "recipes" / names[0] / "completions.parquet"
+    return Path(os.path.relpath(project.root / "recipes" / names[0] / "completions.parquet"))
 
 
 def _taken(project: Project, names: list[str], known: "list[Owner]") -> "set[Owner]":
