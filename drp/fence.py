@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,11 @@ PASSED_ON = "DRP_FENCE"
 CODE = (".py", ".pyc", ".pyi", ".so", ".pth")
 """Endings of code, which has its own fingerprint."""
 CURE = "Declare it: a file by an option of type Source, records by `from` or an option of type Inputs, text by a prompt's include"
+
+TEMPORARY = "It cannot be read back while the stage works: write temporary files to a temporary folder (tempfile)"
+"""The cure where a stage reads what it made in its project, which the kernel cannot be told to allow."""
+READERS = ("numpy", "pandas", "torch")
+"""Packages that read what they are told to, as Python's own library does, and nothing of their own."""
 
 Reader = Literal["drp", "project", ""]
 """Whose code opens a file, libraries apart; "" where nobody's is to be seen (a thread of a library)."""
@@ -50,42 +55,74 @@ class Fence:
         if _is_code(opened):
             return None
         path = os.path.normpath(os.path.join(os.getcwd(), opened))
-        if self._declared.has(path):
-            return None
         real = os.path.realpath(path)
-        if self._declared.has(real):
+        if self._declared.has(path, real) or self._free(path, real):
             return None
         inside = [p for p in (path, real) if _within(p, self._roots)]
         here, line = _reader(frame, self)
         if inside:
             if (here != "project" and all(map(self._own.has, inside))) or any(map(self._environment, inside)):
                 return None
-        elif here != "project" or self._system.has(path, real):
+        elif here != "project" or _for_itself(frame, self):
             return None
         if not os.path.isfile(real):  # nothing is learnt from a folder's descriptor, or from what is not there
             return None
         return self._said(path, line)
 
-    def denied(self, error: BaseException | None) -> str | None:
-        """What to say where an error, or one that it came from, is the kernel's refusal of an undeclared file of the project."""
-        while error is not None:
-            if isinstance(error, PermissionError | FileNotFoundError) or "ermission denied" in str(error):
-                for path in _named(error):
-                    if self._undeclared(path := os.path.abspath(path)):
-                        return self._said(path)
-            error = error.__cause__ or error.__context__
+    def denied(self, error: BaseException | None, made: Collection[str] = ()) -> str | None:
+        """What to say where an error, or one that it came from, is the kernel's refusal of an undeclared file of the project;
+        `made`: real paths of what this process made."""
+        for each in _chain(error):
+            for path in _refused(each, made):
+                real = os.path.realpath(path := os.path.abspath(path))
+                there = isinstance(each, PermissionError) or os.path.isfile(real)
+                if there and real in made and _within(real, self._roots):
+                    return f"{self._read(path)}, which it made itself; nothing was published. {TEMPORARY}"
+                if self._undeclared(path, real):
+                    return self._said(path)
+            if isinstance(each, PermissionError) and _from_elsewhere(each.filename):
+                return self._said(each.filename)
         return None
 
-    def _undeclared(self, path: str) -> bool:
-        real = os.path.realpath(path)
+    def replaced(self, error: BaseException | None) -> str | None:
+        """The path of an input, or of what is drp's own, that an error names and that the kernel refuses, being a new file."""
+        for path in (path for each in _chain(error) for path in _refused(each, ())):
+            real = os.path.realpath(path := os.path.abspath(path))
+            known = self._declared.has(path, real) or self._own.has(path, real)
+            if known and _within(real, self._roots) and os.path.isfile(real) and os.access(real, os.R_OK):
+                try:
+                    os.close(os.open(real, os.O_RDONLY))
+                except PermissionError:
+                    return self._shown(path)
+        return None
+
+    def keeps(self, real: str) -> bool:
+        """Whether it matters who made a file at this real path: elsewhere all may be read."""
+        return not self._declared.has(real) and not self._free(real, real)
+
+    def _undeclared(self, path: str, real: str) -> bool:
         inside = _within(path, self._roots) or _within(real, self._roots)
-        return inside and not self._declared.has(path, real) and not self._own.has(path, real) and os.path.isfile(real)
+        closed = inside and not self._declared.has(path, real) and not self._own.has(path, real)
+        return closed and not self._free(path, real) and os.path.isfile(real)
+
+    def _free(self, path: str, real: str) -> bool:
+        """Whether it lies where nobody's data is: by where links lead if that is the project, or where anybody makes links."""
+        if _within(real, self._roots):
+            return self._inner.has(real)
+        return self._system.has(real) or (self._system.has(path) and not self._linking.has(path))
+
+    def _read(self, path: str, line: str = "") -> str:
+        shown = self._shown(path)
+        if shown == path and (leads := self._shown(os.path.realpath(path))) != os.path.realpath(path):
+            shown = f"{path} ({leads})"
+        return f"{self.stage}: {line or 'its op'} reads {shown}"
+
+    def _shown(self, path: str) -> str:
+        """The path from the project's root where it is in the project."""
+        return next((os.path.relpath(path, root) for root in self._roots if _within(path, (root,))), path)
 
     def _said(self, path: str, line: str = "") -> str:
-        shown = os.path.relpath(path, self.root) if _within(path, self._roots) else path
-        return (
-            f"{self.stage}: {line or 'its op'} reads {shown}, which is not an input of this stage; nothing was published. {CURE}"
-        )
+        return f"{self._read(path, line)}, which is not an input of this stage; nothing was published. {CURE}"
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
@@ -93,8 +130,17 @@ class Fence:
 
     @cached_property
     def _declared(self) -> "_Places":
-        inner = [p for p in self.system if not any(_within(root, _both(p)) for root in self._roots)]
-        return _Places([*self.declared, *self.work, *inner])
+        return _Places([*self.declared, *self.work])
+
+    @cached_property
+    def _inner(self) -> "_Places":
+        """Places of the system that the project does not lie in."""
+        return _Places(p for p in self.system if not any(_within(root, _both(p)) for root in self._roots))
+
+    @cached_property
+    def _linking(self) -> "_Places":
+        """Places of the system where a link may lead to anything."""
+        return _Places(["/proc", "/dev", "/run", "/tmp", "/var/tmp", tempfile.gettempdir()])
 
     @cached_property
     def _own(self) -> "_Places":
@@ -123,13 +169,37 @@ class _Places:
 _PATHS = re.compile(r"""'([^']+)'|"([^"]+)"|(/[^\s'":]+)""")
 
 
-def _named(error: BaseException) -> Iterator[str]:
-    """The paths that an error names."""
-    if isinstance(error, OSError) and isinstance(error.filename, str):
-        yield error.filename
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, those that it groups, and those that it came from."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for part in error.exceptions:
+                yield from _chain(part)
+        error = error.__cause__ or error.__context__
+
+
+def _refused(error: BaseException, made: Collection[str]) -> Iterator[str]:
+    """The paths that an error names, if it may be the kernel's refusal; a child process's tells of it on stderr."""
     text = str(error)
-    yield from (next(filter(None, found.groups())) for found in _PATHS.finditer(text))
-    yield from text.split()[-1:]
+    if isinstance(error, PermissionError | FileNotFoundError) or "ermission denied" in text:
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            yield error.filename
+        yield from (next(filter(None, found.groups())) for found in _PATHS.finditer(text))
+        yield from text.split()[-1:]
+    if isinstance(told := getattr(error, "stderr", None), str | bytes):
+        for line in os.fsdecode(told).splitlines():
+            if "ermission denied" in line:
+                yield from (word.strip("\"':,‘’") for word in line.split())
+    if "unable to open database file" in text:  # SQLite names none
+        yield from made
+
+
+def _from_elsewhere(name: object) -> bool:
+    """Whether a name of a file that a PermissionError tells is relative to another folder than this one."""
+    if not isinstance(name, str) or os.path.isabs(name) or os.path.lexists(name):
+        return False
+    return os.access(os.path.dirname(os.path.abspath(name)), os.W_OK)  # else it may have been to be made here
 
 
 def _both(path: str) -> tuple[str, str]:
@@ -153,12 +223,17 @@ def _libraries() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*found, site.getusersitepackages()]))
 
 
+def caches() -> tuple[str, ...]:
+    """Where programs keep what they can make or fetch again."""
+    told = (os.environ.get("XDG_CACHE_HOME") or "~/.cache", os.environ.get("HF_HOME") or "~/.cache")
+    return tuple(dict.fromkeys(os.path.abspath(os.path.expanduser(path)) for path in told))
+
+
 def system() -> tuple[str, ...]:
     """Folders that hold no data of anybody's: the system's, Python's, temporary files, caches of programs."""
-    caches = (os.environ.get("XDG_CACHE_HOME") or "~/.cache", os.environ.get("HF_HOME") or "~/.cache")
     return (
         *("/dev", "/proc", "/sys", "/etc", "/usr", "/lib", "/lib64", "/run"), *_libraries(), tempfile.gettempdir(),
-        *(os.path.expanduser(path) for path in caches),
+        *caches(),
     )  # fmt: skip
 
 
@@ -178,15 +253,41 @@ def _reader(frame: types.FrameType | None, fence: Fence) -> tuple[Reader, str]:
     return "", ""
 
 
+@functools.cache
+def _packages() -> tuple[str, ...]:
+    """Where packages are that are not Python's own."""
+    paths = sysconfig.get_paths()
+    return tuple(dict.fromkeys([paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()]))
+
+
+def _for_itself(frame: types.FrameType | None, fence: Fence) -> bool:
+    """Whether a package opens a file on its own account (its settings, its data), whoever called it."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if _within(name, (_DRP, *fence.code)):
+            return False
+        for folder in _packages():
+            if _within(name, (folder,)):
+                if os.path.relpath(name, folder).split(os.sep)[0] not in READERS:
+                    return True
+                break
+        else:
+            if _within(name, fence._roots) and not _within(name, _libraries()):
+                return False
+        frame = frame.f_back
+    return False
+
+
 # -- watching --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Watch:
-    """What this process is held to, and the first file that it opened all the same."""
+    """What this process is held to, the first file that it opened all the same, and the real paths of those that it made."""
 
     fence: Fence | None = None
     found: str | None = None
+    made: set[str] = field(default_factory=set)
     installed: bool = field(default=False)
 
 
@@ -197,22 +298,34 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     """Python's audit hook: raised here, an error is raised where the file is opened."""
     if _WATCH.fence is None or event not in ("open", "sqlite3.connect"):
         return
-    path = _opened(arguments) if event == "open" else _database(arguments[0])
-    if path and (refused := _WATCH.fence.refusal(path, sys._getframe(1))):
+    if event == "open":
+        name, mode, flags = arguments
+        path = os.fsdecode(name) if isinstance(name, str | bytes) else None
+        mode = mode if isinstance(mode, str) else ""
+        makes, reads = _makes(mode, flags), _reads(mode, flags)
+    else:
+        path, makes, reads = _database(arguments[0]), "if missing", True
+    if not path:
+        return
+    real = os.path.realpath(path) if makes or _WATCH.made else ""
+    if makes and (makes == "anew" or not os.path.lexists(real)) and _WATCH.fence.keeps(real):
+        _WATCH.made.add(real)
+    if reads and real not in _WATCH.made and (refused := _WATCH.fence.refusal(path, sys._getframe(1))):
         _WATCH.found = _WATCH.found or refused
         raise UndeclaredRead(refused)
 
 
-def _opened(arguments: tuple[Any, ...]) -> str | None:
-    """The file that is opened, if what is in it can be read: `r+` reads, `w`, `x` and `a` (also with `+`) write."""
-    path, mode, flags = arguments
-    if not isinstance(path, str | bytes):
-        return None
-    if isinstance(mode, str) and set(mode) & set("wxa"):
-        return None
-    if flags & os.O_ACCMODE == os.O_WRONLY or flags & os.O_TRUNC or flags & getattr(os, "O_PATH", 0):
-        return None
-    return os.fsdecode(path)
+def _makes(mode: str, flags: int) -> Literal["anew", "if missing", ""]:
+    """Whether the file that is opened is made by that."""
+    if set(mode) & set("wx") or flags & os.O_TRUNC:
+        return "anew"
+    return "if missing" if "a" in mode or flags & os.O_CREAT else ""
+
+
+def _reads(mode: str, flags: int) -> bool:
+    """Whether what is in it can be read: `r+` reads, `w`, `x` and `a` (also with `+`) write."""
+    writes = set(mode) & set("wxa") or flags & os.O_ACCMODE == os.O_WRONLY
+    return not (writes or flags & os.O_TRUNC or flags & getattr(os, "O_PATH", 0))
 
 
 def _database(name: Any) -> str | None:
@@ -227,20 +340,20 @@ def begin(fence: Fence) -> None:
     if not _WATCH.installed:
         sys.addaudithook(_hook)
         _WATCH.installed = True
-    _WATCH.fence, _WATCH.found = fence, None
+    _WATCH.fence, _WATCH.found, _WATCH.made = fence, None, set()
 
 
 def found(error: BaseException | None = None) -> str | None:
     """What is to be said of the first read that was refused so far, by Python (whoever swallowed that error has not undone it)
     or, where `error` tells of it, by the kernel."""
     if _WATCH.found is None and _WATCH.fence is not None:
-        _WATCH.found = _WATCH.fence.denied(error)
+        _WATCH.found = _WATCH.fence.denied(error, _WATCH.made)
     return _WATCH.found
 
 
 def end() -> None:
     """Take the fence away."""
-    _WATCH.fence = _WATCH.found = None
+    _WATCH.fence, _WATCH.found, _WATCH.made = None, None, set()
 
 
 def passed_on() -> dict[str, str]:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from drp import landlock
+from drp.pipeline.reads import code_in
 from drp.records import read
 from tests.projects import Project_, project
 
@@ -85,6 +86,56 @@ PEEP = '''
         if how == "log":
             with open("log.txt", "a") as log:
                 log.write("x")
+        if how == "through proc":
+            return open("/proc/self/cwd/lookup.csv").read()
+        if how == "linked from temporary":
+            with tempfile.TemporaryDirectory() as folder:
+                os.symlink(os.path.abspath("lookup.csv"), folder + "/x")
+                return open(folder + "/x").read()
+        if how == "in a group":
+            import pyarrow.parquet as pq
+            try:
+                pq.read_table("lookup.parquet")
+            except OSError as error:
+                raise ExceptionGroup("many", [ValueError("x"), error]) from None
+        if how == "beside a descriptor":
+            return os.read(os.open("hidden.csv", os.O_RDONLY, dir_fd=os.open("sub", os.O_RDONLY)), 10)
+        if how == "child that tells":
+            import subprocess
+            return subprocess.run(["cat", "lookup.csv"], capture_output=True, check=True).stdout
+        if how == "child":
+            import subprocess, sys
+            return subprocess.run([sys.executable, "scripts/deep/x.py"], check=True).returncode
+        if how == "spawned":
+            import multiprocessing, sys
+            sys.path[:0] = [os.getcwd(), os.path.abspath("src")]
+            from lib.pkg import inner
+            import mine.inner
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                return pool.map(inner.double, [1]) + pool.map(mine.inner.double, [1])
+        if how == "written and read":
+            with open("made.txt", "w") as file:
+                file.write("x")
+            return open("made.txt").read()
+        if how == "w+":
+            with open("made.txt", "w+") as file:
+                return file.read()
+        if how == "replaced":
+            os.replace("lookup.new", source)
+            return open(source).read()
+        if how == "a new database":
+            return sqlite3.connect("made.sqlite").execute("create table t (a)").fetchall()
+        if how == "cache":
+            made = pathlib.Path(os.environ["HF_HOME"]) / "m.txt"
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.write_text("x")
+            return made.read_text()
+        if how == "settings":
+            from requests.utils import get_netrc_auth
+            return "".join(get_netrc_auth("http://example.org/"))
+        if how == "settings by itself":
+            import configparser
+            return configparser.ConfigParser().read(os.path.expanduser("~/.netrc"))
         return ""
     '''
 
@@ -165,6 +216,74 @@ def test_code_of_the_project_reads_no_file_elsewhere_either(made: Project_, monk
     monkeypatch.setenv("TMPDIR", str(elsewhere / "tmp"))
     (elsewhere / "tmp").mkdir()
     assert str(elsewhere / "table.txt") in refused(made, "outside", "table.txt")
+
+
+@KERNEL
+def test_whatever_leads_to_it(made: Project_) -> None:
+    made.write("sub/hidden.csv", "x")
+    for how, name in (
+        ("through proc", "lookup.csv"),
+        ("linked from temporary", "lookup.csv"),
+        ("beside a descriptor", "hidden.csv"),
+        ("child that tells", "lookup.csv"),
+        ("in a group", "lookup.parquet"),
+    ):
+        refused(made, how, name)
+        made.run("git", "checkout", "-q", ".")
+
+
+@KERNEL
+def test_code_in_nested_folders_is_code_for_child_processes_too(made: Project_) -> None:
+    for path in ("lib/pkg", "src/mine"):
+        made.write(f"{path}/__init__.py", "")
+        made.write(f"{path}/inner.py", "def double(x):\n    return 2 * x\n")
+    made.write("scripts/deep/x.py", "import sys; sys.exit(0)\n")
+    made.write("node_modules/deep/x.py", "")
+    made.write("models/net.py", "")
+    pq.write_table(pa.table({"a": [1]}), made.root / "src/lookup.parquet")
+    assert {str(Path(path).relative_to(made.root)) for path in code_in(made.root)} == {
+        "lib/pkg", "models/net.py", "ops", "scripts/deep", "src/mine"
+    }  # fmt: skip
+    for how in ("child", "spawned"):
+        made.edit("recipes/one/recipe.yaml", "how: none", f"how: {how}")
+        assert "one:b" in made.repro()
+        made.run("git", "checkout", "-q", "recipes/one/recipe.yaml")
+
+
+@KERNEL
+@pytest.mark.parametrize("where", ["p/hf", "new/hf"])
+def test_caches_are_read_also_in_the_project_and_where_they_are_new(
+    made: Project_, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made.root.parent / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(made.root.parent / "tmp"))
+    monkeypatch.setenv("HF_HOME", str(made.root.parent / where))
+    made.edit("recipes/one/recipe.yaml", "how: none", "how: cache")
+    assert "one:b" in made.repro()
+
+
+def test_a_package_reads_its_own_settings_outside_the_project_and_the_op_does_not(
+    made: Project_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = made.root.parent / "home"
+    (home / "tmp").mkdir(parents=True)
+    (home / ".netrc").write_text("machine example.org login me password secret\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(home / "tmp"))
+    refused(made, "settings by itself", ".netrc")
+    made.edit("recipes/one/recipe.yaml", "how: settings by itself", "how: settings")
+    assert "one:b" in made.repro()
+
+
+@KERNEL
+@pytest.mark.parametrize("how", ["written and read", "w+", "a new database"])
+def test_what_the_op_made_in_the_project_belongs_in_a_temporary_folder(made: Project_, how: str) -> None:
+    made.edit("recipes/one/recipe.yaml", "how: none", f"how: {how}")
+    made.run("drp", "compile")
+    said = made.run("drp", "stage", "one", "b", code=66)
+    assert "reads made." in said
+    assert "(tempfile)" in said
+    assert "not an input" not in said
 
 
 @pytest.mark.parametrize("how", ["library", "temporary", "log", "source"])
@@ -261,6 +380,14 @@ def test_a_file_that_is_replaced_while_the_stage_runs_is_still_named(made: Proje
     made.edit("recipes/one/recipe.yaml", "how: none", "how: swap")
     made.run("drp", "compile")
     assert "params.yaml" in made.run("drp", "stage", "one", "b", code=65)
+
+
+@KERNEL
+def test_so_is_an_input_that_is_replaced_before_it_is_read(made: Project_) -> None:
+    shutil.copy(made.root / "lookup.csv", made.root / "lookup.new")
+    made.edit("recipes/one/recipe.yaml", "how: none", "how: replaced, source: lookup.csv")
+    made.run("drp", "compile")
+    assert "replaced while the stage ran: lookup.csv" in made.run("drp", "stage", "one", "b", code=65)
 
 
 def test_a_project_in_the_root_of_everything_or_of_too_many_neighbours_is_left_to_python(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from drp import fence, landlock
-from drp.errors import UndeclaredRead
+from drp.errors import InputsChanged, UndeclaredRead
 from drp.fence import Fence
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
@@ -21,6 +22,11 @@ LOADS = ("transformers", "vllm")
 """Backends that load a model into the stage's own process: their libraries read and make files anywhere."""
 PLAIN = ("params.yaml", "recipes", "prompts", "ops", ".git", ".dvc")
 """What drp reads of a project after the op has worked, and what is never anybody's data."""
+
+
+DATA = ("data", "models")
+"""Folders of a project that are not looked through for code."""
+PACKED = (".egg-info", ".dist-info")
 
 
 class Reads:
@@ -50,6 +56,7 @@ class Reads:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         said = fence.found(error)
+        replaced = None if said else self.fence.replaced(error)
         fence.end()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -58,6 +65,8 @@ class Reads:
             return
         if said:
             raise UndeclaredRead(said) from error
+        if replaced:
+            raise InputsChanged(f"replaced while the stage ran: {replaced}. Nothing was published; run it again") from error
 
     def _lock(self) -> None:
         """Ask the kernel too. What is made later, right in a folder above the project, could not be read: if that is where
@@ -65,6 +74,8 @@ class Reads:
         here = tempfile.gettempdir()
         if Path(here).resolve() in self.project.root.resolve().parents:
             self._temporary = tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="drp-")
+        for cache in map(Path, fence.caches()):
+            self._make(cache)
         with suppress(landlock.Unfit):
             landlock.restrict([*landlock.around(self.project.root), *self._readable()])
 
@@ -74,9 +85,16 @@ class Reads:
         yield from (*self.fence.declared, *self.fence.work, *self.fence.own)
         yield from (str(root / name) for name in PLAIN)
         yield from (p for p in (*sys.path, sys.prefix, sys.base_prefix, tempfile.gettempdir()) if root in Path(p).parents)
-        for entry in root.iterdir():
-            if entry.suffix in (".py", ".egg-info") or (entry.is_dir() and _holds_code(entry)):
-                yield str(entry)
+        yield from (p for p in fence.caches() if {root, root.resolve()} & {*Path(p).parents, *Path(p).resolve().parents})
+        yield from code_in(root)
+
+    def _make(self, cache: Path) -> None:
+        """Make a cache's folder where it would not be found later: in the project, or right in a folder above it."""
+        roots = (self.project.root, self.project.root.resolve())
+        with suppress(OSError):
+            there = next(p for p in (cache, *cache.parents) if p.exists())
+            if there != cache and any(there == root or there in root.parents or root in there.parents for root in roots):
+                cache.mkdir(parents=True, exist_ok=True)
 
 
 def loads(project: Project, stage: Stage) -> bool:
@@ -99,5 +117,28 @@ def _code_of(stage: Stage) -> Iterator[str]:
             yield os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin
 
 
-def _holds_code(folder: Path) -> bool:
-    return (folder / "pyvenv.cfg").exists() or any(folder.glob("*.py"))
+def code_in(root: Path) -> Iterator[str]:
+    """The project's code: files of its root, of data and of models, and each other folder, at any depth, that holds code.
+    Unfit where too much is to be looked through; what is below data, models, hidden folders and node_modules is not."""
+    for folder in (root, *(root / name for name in DATA)):
+        if folder.is_dir():
+            yield from (str(entry) for entry in folder.iterdir() if _is_code(entry.name) and not entry.is_dir())
+    folders, seen = deque(entry for entry in root.iterdir() if entry.name not in DATA), 0
+    while folders:
+        folder = folders.popleft()
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError:  # no folder, or not ours to list
+            continue
+        seen += len(entries)
+        if seen > landlock.MOST:
+            raise landlock.Unfit(f"{root}: more than {landlock.MOST} names")
+        if folder.suffix in PACKED or any(e.name == "pyvenv.cfg" or _is_code(e.name) for e in entries):
+            yield str(folder)
+        elif not folder.name.startswith(".") and folder.name != "node_modules":
+            folders.extend(Path(e.path) for e in entries if e.is_dir(follow_symlinks=False))
+
+
+def _is_code(name: str) -> bool:
+    return name.endswith(fence.CODE) or ".so." in name
