@@ -252,3 +252,31 @@ def test_history_finds_the_checkpoints_of_earlier_commits_and_experiments_and_sa
     assert len(gone["unknown"]) == 2
     assert gone["checkpoints"] == []
     lineage.close()
+
+
+def test_history_tells_checkpoints_of_equal_weights_apart_by_their_ledgers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = "recipes/one/dvc.yaml:m"
+    made = project(tmp_path / "p", "stages:\n  q: {op: load, source: q.jsonl}\n  m: {op: learn, from: q}\n")
+    made.write("ops/learn.py", LEARN.replace("""f"{rate} {[row['id'] for row in rows]}\"""", '"the same"'))
+    lines = [json.dumps({"question": f"{n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(3)]
+    made.write("q.jsonl", "".join(lines))
+    made.run("drp", "compile")
+    made.run("dvc", "repro", only)
+    made.commit("all of them")
+    ids = {int(row["row"]): row["id"] for row in read(made.root / "data/one/q.parquet")}
+    made.write("q.jsonl", "".join(lines[1:]))
+    made.run("dvc", "repro", only)
+    made.commit("without it")
+    lineage = Lineage(Project(made.root))
+    monkeypatch.chdir(made.root)
+    [earlier] = past(lineage, ids[0]).facts["checkpoints"]
+    [now] = [node for node in lineage.graph.nodes.values() if node.model]
+    assert earlier["md5"] == now.outs["models/one/m"].md5
+    assert earlier["ledger"] != now.outs["data/one/m.parquet"].md5
+    made.run("dvc", "gc", "-w", "-f", "-q")
+    gone = past(lineage, ids[0]).facts
+    assert gone["checkpoints"] == []
+    assert [one["path"] for one in gone["unknown"]] == ["models/one/m"]
+    lineage.close()

@@ -11,8 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ruamel.yaml import YAML
 
+from drp.targets import target_text
 from tests.projects import Project_, project
+from tests.tiny import tiny_student
 
 ROOT = Path(__file__).parents[1]
 RECIPE = """\
@@ -131,7 +134,7 @@ def test_what_is_as_it_was_made_passes_and_looking_changes_nothing(made: Project
 
     before = state(), sorted(p for p in (made.root / ".dvc/tmp/drp").rglob("*"))
     told = verify(made, "one")
-    assert [check["state"] for check in told.values()] == ["ok"] * 7, told
+    assert [check["state"] for check in told.values()] == ["ok"] * 9, told
     assert told["rebuild"]["looked"] == STAGES
     assert not any(check["findings"] for check in told.values()), told
     assert told["trails"]["looked"] > 100
@@ -189,6 +192,7 @@ def test_what_was_edited_since_is_out_of_date_and_no_fault(made: Project_) -> No
     made.edit("recipes/one/recipe.yaml", "by: skill", "by: sentence")
     made.run("drp", "compile")
     told = verify(made)
+    assert told["locks"]["state"] == "ok"
     stale = {f["place"]: f["words"] for f in told["inputs"]["findings"] if f["kind"] == "out of date"}
     assert told["inputs"]["state"] == "out of date"
     assert stale.keys() == {"one/edits", "one/steps", "one/targets"}
@@ -306,7 +310,9 @@ def test_a_record_made_from_none_of_the_inputs_is_found(made: Project_) -> None:
         rows[-1]["id"] = "zz/000"
 
     rewrite(made, "data/one/traces.parquet", forge)
-    assert any("zz/000 is made from none" in f for f in faults(verify(made, "--no-rebuild", code=1), "records"))
+    told = verify(made, code=1)
+    assert any("zz/000 is made from none" in f["words"] for f in told["records"]["findings"]), "of an own op's ids, a note"
+    assert any("data/one/traces.parquet" in fault for fault in faults(told, "rebuild"))
 
 
 def test_a_clone_checks_what_it_has_and_rebuilds_all_from_shared_completions(made: Project_, tmp_path: Path) -> None:
@@ -326,7 +332,7 @@ def test_a_clone_checks_what_it_has_and_rebuilds_all_from_shared_completions(mad
 
     shutil.copy(tmp_path / "shared.parquet", clone.root / "recipes/one/completions.parquet")
     told = verify(clone)
-    assert [check["state"] for check in told.values()] == ["ok"] * 7
+    assert [check["state"] for check in told.values()] == ["ok"] * 9
     assert told["rebuild"]["looked"] == STAGES
     assert not (clone.root / ".dvc/cache/drp").exists(), "nothing was paid, nothing noted"
 
@@ -344,6 +350,259 @@ def test_a_stage_that_reads_more_than_its_inputs_cannot_be_made_anew(made: Proje
     told = verify(made, code=1)
     assert failed(told) == ["rebuild"]
     assert any("one/traces" in f and "one.jsonl, which is not an input" in f for f in faults(told, "rebuild"))
+
+
+# -- what a lock does not name ---------------------------------------------------------------------------------------------
+
+
+def relock(made: Project_, change: Callable[[dict[str, Any]], None]) -> None:
+    """Other entries in the lock."""
+    file, yaml = made.root / "recipes/one/dvc.lock", YAML()
+    lock = yaml.load(file)
+    change(lock["stages"])
+    with file.open("w") as out:
+        yaml.dump(lock, out)
+
+
+def without(stage: str, kind: str, path: str) -> Callable[[dict[str, Any]], None]:
+    """A lock whose stage does not name a file."""
+
+    def change(stages: dict[str, Any]) -> None:
+        left = [entry for entry in stages[stage][kind] if entry["path"] != path]
+        assert len(left) == len(stages[stage][kind]) - 1
+        stages[stage][kind] = left
+
+    return change
+
+
+def another_command(stages: dict[str, Any]) -> None:
+    stages["edits"]["cmd"] = "echo hi"
+
+
+def no_entry(stages: dict[str, Any]) -> None:
+    del stages["edits"]
+
+
+def more_inputs(stages: dict[str, Any]) -> None:
+    stages["edits"]["deps"].append(dict(stages["one"]["deps"][0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without("n", "outs", "recipes/one/reports/n.json"), "n: its lock does not name the out recipes/one/reports/n.json"),
+        (without("edits", "outs", "data/one/edits.trail.parquet"), "edits: its lock does not name the out data/one/edits.trail"),
+        (without("edits", "deps", "prompts/edit.j2"), "edits: its lock does not name the input prompts/edit.j2"),
+        (without("counts", "deps", "data/one/edits.manifest.json"), "counts: its lock does not name the input data/one/edits"),
+        (more_inputs, "edits: its lock names the input one.jsonl, dvc.yaml does not"),
+        (another_command, "edits: it ran 'echo hi', dvc.yaml says 'drp stage one edits'"),
+        (no_entry, "edits: the lock does not name this stage, but data/one/edits.dropped.parquet lies here"),
+    ],
+)
+def test_what_a_lock_does_not_name_though_dvc_yaml_does_is_a_fault(
+    made: Project_, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    relock(made, change)
+    found = faults(verify(made, "--no-rebuild", code=1), "locks")
+    assert len(found) == 1
+    assert found[0].startswith(f"recipes/one/dvc.lock: {says}")
+    assert "`git checkout recipes/one/dvc.lock`" in found[0]
+
+
+def test_a_forged_report_that_the_lock_does_not_name_is_made_anew_and_missed(made: Project_) -> None:
+    relock(made, without("n", "outs", "recipes/one/reports/n.json"))
+    flip(made.root / "recipes/one/reports/n.json", -5)
+    assert any("recipes/one/reports/n.json: is made, but its lock" in f for f in faults(verify(made, code=1), "rebuild"))
+
+
+def test_a_lock_that_is_gone_is_a_fault_of_each_stage_whose_files_are_here(made: Project_) -> None:
+    (made.root / "recipes/one/dvc.lock").unlink()
+    found = faults(verify(made, code=1), "locks")
+    assert len(found) == STAGES + 1, "and the counts"
+
+
+def test_what_the_recipe_says_otherwise_since_is_no_fault_of_the_lock(made: Project_) -> None:
+    made.edit("recipes/one/recipe.yaml", "from: [one, two]", "from: [one]")  # an input less
+    made.edit("recipes/one/recipe.yaml", "verifier: exact", "keep: all")  # a key less: `drp compile` takes the entry away
+    made.edit("recipes/one/recipe.yaml", "  n: {", "  late: {op: verify, from: targets}\n  n: {")  # it has never run
+    told = verify(made, "--no-rebuild")
+    assert {f["place"] for f in told["locks"]["findings"]} == {
+        f"recipes/one/dvc.yaml: {stage}" for stage in ("questions", "targets", "late", "counts")
+    }, "not compiled yet"
+    made.run("drp", "compile")
+    told = verify(made, "--no-rebuild")
+    assert told["locks"]["state"] == "out of date"
+    places = {f["place"].rpartition(" ")[2] for f in told["locks"]["findings"]}
+    assert {"questions", "targets"} <= places
+    assert "late" not in places
+    last = made.run("drp", "verify", "--no-rebuild").splitlines()[-1]
+    assert last.startswith("no fault, but out of date: ")
+
+
+def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault(made: Project_, tmp_path: Path) -> None:
+    made.run("git", "clone", "-q", str(made.root), str(tmp_path / "clone"))
+    clone = Project_(tmp_path / "clone")
+    told = verify(clone)
+    assert told["rebuild"]["state"] == told["records"]["state"] == "skipped"
+    assert any("recipes/one" in f["place"] and "`dvc pull`" in f["words"] for f in told["outputs"]["findings"])
+    assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[-1]
+    assert faults(verify(clone, "one", "--no-rebuild", code=1), "outputs")
+
+
+def test_an_op_that_was_edited_hides_no_forgery_as_being_well(made: Project_) -> None:
+    rewrite(made, "data/one/traces.parquet", lambda rows: rows[0].update(thought=rows[0]["thought"] + " Hm."))
+    made.edit("ops/think.py", "range(2)", "range(0 + 2)")
+    last = made.run("drp", "verify", code=None).splitlines()[-1]
+    assert "1 out of date" in last
+    told = {check["check"]: check for check in json.loads(made.run("drp", "verify", "--json", code=None))["checks"]}
+    [stale] = [f for f in told["rebuild"]["findings"] if f["kind"] == "out of date" and f["place"] == "one/traces"]
+    assert "`drp compile`" in stale["words"]
+    assert "think" in stale["words"]
+
+
+# -- ids of own ops --------------------------------------------------------------------------------------------------------
+
+OWN = {
+    "split": '''
+        """Make two of one, with deep ids."""
+        from collections.abc import Iterable, Iterator
+        from drp.op import Kept, Outcome, Record, Work
+
+        VERSION = 1
+        MAKES_RECORDS = True
+
+        def split(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+            for record in records:
+                yield from (Kept({**record, "id": f"{record['id']}/a/b/c/d/{k}"}) for k in range(2))
+        ''',
+    "group": '''
+        """Join all into one, of a new id."""
+        from collections.abc import Iterable, Iterator
+        from drp.op import Kept, Outcome, Record, Work
+        from drp.records import TrailRow
+
+        VERSION = 1
+        MAKES_RECORDS = True
+
+        def group(records: Iterable[Record], work: Work, *, told: bool = True) -> Iterator[Outcome]:
+            rows = list(records)
+            parents = [f"a:{row['id']}" for row in rows]
+            trail = [TrailRow(record="all", step=0, action="join", parents=parents)] if told else []
+            yield Kept({**rows[0], "id": "all"}, tuple(trail))
+        ''',
+}
+
+
+def test_ids_of_own_ops_may_be_deep_or_new_where_the_trail_names_the_parents(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "stages:\n  a: {op: make}\n  deep: {op: split, from: a}\n  told: {op: group, from: a}\n"
+                                   "  untold: {op: group, from: a, told: false}\n")  # fmt: skip
+    for op, text in OWN.items():
+        made.write(f"ops/{op}.py", text)
+    made.repro()
+    records = verify(made, "--no-rebuild")["records"]
+    assert records["state"] == "ok"
+    assert [(f["kind"], f["place"]) for f in records["findings"]] == [("note", "data/one/untold.parquet")]
+
+
+# -- models ----------------------------------------------------------------------------------------------------------------
+
+AIM = '''
+    """Aim at the answer."""
+    from collections.abc import Iterable, Iterator
+    from typing import TypedDict
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+
+    class Adds(TypedDict):
+        target: str
+
+    def aim(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+        for record in records:
+            yield Kept({**record, "target": TARGET.replace("0", record["answer"])})
+    '''
+
+
+@pytest.fixture(scope="module")
+def first_trained(tmp_path_factory: pytest.TempPathFactory) -> Project_:
+    """An adapter of a student of ten thousand parameters."""
+    stages = ["q: {op: load, source: q.jsonl, question: q, answer: a}", "t: {op: aim, from: q}",
+              "m: {op: sft, from: t, model: student, prompt: solve, epochs: 2, rank: 2, batch_size: 4, max_length: 60}"]  # fmt: skip
+    made = project(tmp_path_factory.mktemp("trained") / "p", "\n  ".join(["models: {student: pupil}\nstages:", *stages]) + "\n")
+    tiny_student(made.root / "pupils/tiny")
+    made.write("ops/aim.py", AIM.replace("TARGET", repr(target_text("It is 0.", "\\boxed{0}")).replace("\\", "\\")))
+    made.write("prompts/solve.j2", "{{ question }}\n")
+    made.write("params.yaml", "models:\n  pupil: {name: pupils/tiny}\nrun:\n  pupil: {backend: transformers, device: cpu}\n")
+    rows = [json.dumps({"q": f"{k} + 1?" + " What is it?" * (40 * (k == 3)), "a": str(k + 1)}) for k in range(10)]
+    made.write("q.jsonl", "\n".join(rows) + "\n")
+    made.repro()
+    made.commit("made")
+    return made
+
+
+@pytest.fixture
+def trained(first_trained: Project_, tmp_path: Path) -> Project_:
+    shutil.copytree(first_trained.root, tmp_path / "p", symlinks=True)
+    return Project_(tmp_path / "p")
+
+
+def test_a_ledger_is_recomputed_and_weights_are_said_not_to_be(trained: Project_) -> None:
+    told = verify(trained)
+    assert told["ledgers"]["looked"] == 1
+    assert told["ledgers"]["findings"] == []
+    [left] = told["rebuild"]["findings"]
+    assert "it trains a model" in left["words"]
+    assert trained.run("drp", "verify").splitlines()[-1] == "no fault; rebuild left out 1 of 3: 1 training a model"
+
+
+def other_steps(rows: list[dict[str, Any]]) -> None:
+    rows[0]["steps_seen"], rows[-1]["steps_seen"] = rows[-1]["steps_seen"], [99]
+
+
+def never_seen(rows: list[dict[str, Any]]) -> None:
+    rows[1]["steps_seen"] = []
+
+
+def too_many(rows: list[dict[str, Any]]) -> None:
+    rows[2]["n_trained_tokens"] = rows[2]["n_tokens"] + 1
+
+
+def too_long(rows: list[dict[str, Any]]) -> None:
+    rows[2]["n_tokens"] = 61
+
+
+def another_id(rows: list[dict[str, Any]]) -> None:
+    rows[-1]["id"] = "ffff"
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "says"),
+    [
+        (other_steps, "ledgers", "was seen in the steps [99]"),
+        (never_seen, "ledgers", "was seen in the steps []"),
+        (too_many, "ledgers", "cannot have been trained on"),
+        (too_long, "ledgers", "of its 61 tokens"),
+        (another_id, "records", "the record ffff is in none of its inputs"),
+    ],
+)
+def test_a_ledger_that_training_cannot_have_left_is_a_fault(
+    trained: Project_, change: Callable[[list[dict[str, Any]]], None], check: str, says: str
+) -> None:
+    rewrite(trained, "data/one/m.parquet", change)
+    assert any(says in fault for fault in faults(verify(trained, "--no-rebuild", code=1), check))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("inputs", {}), ("models", {"model": {"name": "another"}}), ("prompts", {"solve": "0" * 64}), ("usage", {"served": ["x"]})],
+)
+def test_what_a_models_manifest_says_is_recomputed(trained: Project_, key: str, value: dict[str, Any]) -> None:
+    file = trained.root / "data/one/m.manifest.json"
+    old, data = md5(file), json.loads(file.read_text())
+    file.unlink()
+    file.write_text(json.dumps({**data, key: value}, indent=1, sort_keys=True) + "\n")
+    _everywhere(trained, old, md5(file))
+    assert any(f"its {key} are" in fault for fault in faults(verify(trained, "--no-rebuild", code=1), "ledgers"))
 
 
 def test_a_recipe_that_never_ran_is_said_so(made: Project_) -> None:

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from drp.auditing.current import remakeable
-from drp.auditing.finding import Check
-from drp.auditing.sums import Entry, Sums
+from drp.auditing.finding import Check, Kind
+from drp.auditing.sums import AGAIN, Entry, Sums
 from drp.errors import DataError
 from drp.lineage.graph import MANIFEST, Node
 from drp.pipeline.rebuild import Rebuilt, rebuild
@@ -31,13 +31,17 @@ class Anew:
         self.md5s: dict[str, str] = {}
         self._rewritten: list[str] = []
 
+    def _leave(self, entry: Entry, kind: Kind, why: str, reason: str) -> None:
+        self.check.left[why] += 1
+        self.check.faults(entry.address, [f"not rebuilt: {reason}"], kind=kind)
+
     def look(self, entries: Iterable[Entry]) -> None:
         """Rebuild each stage and compare, or say why it cannot be."""
         with ThreadPoolExecutor(min(MOST, os.cpu_count() or 1)) as crew:
             begun: list[tuple[Entry, Future[Rebuilt]]] = []
             for entry in entries:
                 if entry.node and (reason := self._not(entry, entry.node)):
-                    self.check.skip(entry.address, f"not rebuilt: {reason}")
+                    self._leave(entry, *reason)
                 elif entry.node:
                     begun.append((entry, crew.submit(self._rebuild, entry)))
             for entry, done in begun:
@@ -55,30 +59,39 @@ class Anew:
 
     def _judge(self, entry: Entry, made: Rebuilt) -> None:
         if made.state == "not-rebuilt":
-            self.check.skip(entry.address, f"not rebuilt: {made.reason}")
+            self._leave(entry, "skipped", "lacking completions" if made.missing else "lacking what it takes", made.reason)
         elif made.state == "failed":
             self.check.fault(entry.address, f"cannot be made anew: {made.reason}")
         else:
             self.check.looked += 1
             for path, file in made.files.items():
                 self._compare(entry, path, Path(file))
+            for path in sorted(made.files.keys() ^ entry.lock.outs.keys()):
+                told = "is made, but its lock does not name it" if path in made.files else "is not made, but its lock names it"
+                self.check.fault(path, f"{told} ({entry.file}: {entry.slug}); `git checkout {entry.file}` brings the lock back")
 
-    def _not(self, entry: Entry, node: Node) -> str | None:
+    def _not(self, entry: Entry, node: Node) -> tuple[Kind, str, str] | None:
+        """Why a stage is not made anew: of what kind that is, a word for it, and the reason."""
         stage = self.sums.stages.get(entry.address)
         if node.frozen:
-            return "its outcome is published (frozen), and was made elsewhere"
+            return "skipped", "published", "its outcome is published (frozen), and was made elsewhere"
         if stage is None or stage.op.name != node.op:
-            return "the recipe has no such stage now"
+            return "out of date", "out of date", "the recipe has no such stage now; `drp compile` says so to DVC"
+        if reason := remakeable(self.sums, entry):
+            kind, words = reason
+            return kind, "out of date" if kind == "out of date" else "lacking inputs", words
+        if not any(path.startswith((f"{stage.data}.", f"{stage.ref.report}.")) for path in entry.lock.outs):
+            return "out of date", "out of date", f"its files belong elsewhere now; {AGAIN}"
         if stage.op.makes_model:
-            return "it trains a model, which no completion holds"
-        return remakeable(self.sums, entry)
+            return "skipped", "training a model", "it trains a model, which no completion holds (nor its weights)"
+        return None
 
     def _compare(self, entry: Entry, path: str, made: Path) -> None:
         locked = entry.lock.outs.get(path)
         with made.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
         self.md5s[path] = md5
-        if locked is None or md5 == locked.md5 or path in self.sums.altered:  # of what was altered `Sums.outs` says which it was
+        if locked is None or md5 == locked.md5 or path in self.sums.altered:  # of these others say which it was
             return
         here = self.sums.snapshot.find(path, locked)
         words, harmless = _difference(path, here, made) if here else ("", False)

@@ -8,6 +8,8 @@ from drp.auditing.anew import Anew
 from drp.auditing.current import inputs, manifests
 from drp.auditing.finding import Check
 from drp.auditing.kept import gather, known
+from drp.auditing.ledgers import ledgers
+from drp.auditing.named import named
 from drp.auditing.spans import spans
 from drp.auditing.sums import Entry, Sums, entries
 from drp.auditing.totals import totals
@@ -19,6 +21,9 @@ from drp.lineage.tables import Tables
 from drp.pipeline.compile import resolve_all
 from drp.project import Project
 
+ORDER = ("outputs", "locks", "inputs", "manifests", "records", "trails", "ledgers", "completions", "rebuild")
+"""The checks as they are told."""
+
 
 def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -> list[Check]:
     """Look through these recipes (all that have run, where none is named) with all that they were made from.
@@ -26,10 +31,12 @@ def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -
     What a published stage was made from is not looked at: it need not be here. Nothing is written but below `.dvc/tmp`.
     """
     graph = Graph(Snapshot(project))
-    tables, scope = Tables(graph), _scope(graph, list(recipes))
-    nodes = [entry.node for entry in scope if entry.node]
-    stages = {f"{name}/{s.ref.slug}": s for name, recipe in resolve_all(project).items() for s in recipe.own()}
-    sums = Sums(project, graph, scope, stages)
+    asked, resolved = list(recipes), resolve_all(project)
+    tables, scope = Tables(graph), _scope(graph, asked)
+    stages = {f"{name}/{s.ref.slug}": s for name, recipe in resolved.items() for s in recipe.own()}
+    sums = Sums(project, graph, scope, stages, asked)
+    here = [entry for entry in scope if entry.recipe not in sums.unpulled]
+    nodes = [entry.node for entry in here if entry.node]
     replies = Replies(tables)
     project.scratch.mkdir(parents=True, exist_ok=True)
     try:
@@ -42,9 +49,15 @@ def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -
                     str(project.store), "there is no completion store here, nor a recipes/<name>/completions.parquet"
                 )
             anew = Anew(project, sums, stores, Path(folder))
-            anew.look(scope if rebuild else ())
-            found = [sums.outs(anew.md5s), inputs(sums), manifests(sums), totals(sums, tables, nodes)]
-            return [*found, spans(sums, tables, nodes), completions, *([anew.check] if rebuild else [])]
+            anew.look(here if rebuild else ())
+            held = [sums.outs(anew.md5s), manifests(sums), totals(sums, tables, nodes), spans(sums, tables, nodes)]
+            held += [ledgers(sums, tables, here), *([anew.check] if rebuild else [])]
+            for check in held if sums.unpulled else ():
+                check.skip(", ".join(f"recipes/{name}" for name in sums.unpulled), "nothing of it is here; `dvc pull` brings it")
+            if away := sum(entry.node is not None for entry in scope) - len(nodes):
+                anew.check.left["not pulled"] = away
+            found = {check.name: check for check in (*held, named(sums, resolved), inputs(sums), completions)}
+            return [found[name] for name in ORDER if name in found]
     finally:
         replies.close()
         tables.close()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from drp.auditing.finding import Check
+from drp.auditing.finding import Check, Kind
 from drp.auditing.sums import AGAIN, Entry, Sums
 from drp.fingerprint import canonical, of_path
 from drp.lineage.graph import MANIFEST, Node
@@ -14,21 +14,34 @@ from drp.pipeline.locked import Made
 OPS = "recipes/ops.lock.yaml"
 
 
-def remakeable(sums: Sums, entry: Entry) -> str | None:
-    """Why a stage cannot be made anew as it was: what it was made from is not what is here; None where it can be."""
+def remakeable(sums: Sums, entry: Entry) -> tuple[Kind, str] | None:
+    """Why a stage cannot be made anew as it was: what it was made from is not what is here (out of date), or is not here
+    (skipped); None where it can be."""
+    if words := next(changed(sums, entry), None):
+        return "out of date", words
     for path, made in entry.lock.deps.items():
         here = sums.files.md5(path)
         if here != made.md5:
-            return f"its input {path} is {'not here' if here is None else 'not what its lock names'}"
-    return next((f"{words}; {AGAIN}" for words in _changed(sums, entry)), None)
+            kind: Kind = "skipped" if here is None else "out of date"
+            return kind, f"its input {path} is {'not here' if here is None else 'not what its lock names'}"
+    return None
 
 
-def _changed(sums: Sums, entry: Entry) -> Iterator[str]:
+def changed(sums: Sums, entry: Entry) -> Iterator[str]:
+    """What differs from when a stage was made, files apart, each with its cure: code, and values that are others now, or did
+    not count then, or count no more."""
+    for file, key in entry.lock.params:
+        if file == OPS and (words := sums.code(key.removesuffix(".fingerprint"))):
+            yield words
+    yield from (f"{words}; {AGAIN}" for words in values(sums, entry))
+
+
+def values(sums: Sums, entry: Entry) -> Iterator[str]:
     """Values that are not what they were when a stage was made, or did not count then, or count no more."""
     for (file, key), value in entry.lock.params.items():
         now = value_at(sums.values(file), key)
-        if _differ(value, now):
-            yield f"{file}: {key}: was {_short(value)}, {'it is gone' if now is ABSENT else f'{_short(now)} now'}"
+        if differ(value, now):
+            yield f"{file}: {key}: was {short(value)}, {'it is gone' if now is ABSENT else f'{short(now)} now'}"
     if stage := sums.stages.get(entry.address):
         groups = stage_entry(sums.project, stage)["params"]
         tracked = {(file, key) for group in groups for file, keys in group.items() for key in keys}
@@ -45,9 +58,9 @@ def inputs(sums: Sums) -> Check:
             check.looked += 1
             _input(sums, check, entry, path, made, (manifest.get("inputs") or {}).get(path))
         check.looked += len(entry.lock.params)
-        if not any(_differ(_said(manifest, entry, key), value) for (_, key), value in entry.lock.params.items()):
-            for words in _changed(sums, entry):  # (where lock and manifest contradict each other, `manifests` says so)
-                check.stale(entry.address, f"{words}; {AGAIN}")
+        if not any(differ(_said(manifest, entry, key), value) for (_, key), value in entry.lock.params.items()):
+            for words in changed(sums, entry):  # (where lock and manifest contradict each other, `manifests` says so)
+                check.stale(entry.address, words)
     return check
 
 
@@ -70,7 +83,7 @@ def manifests(sums: Sums) -> Check:
     """Each manifest names its stage, the lock's fingerprint and options, and the hashes of the lock's inputs."""
     check = Check("manifests", "manifests that agree with their locks and inputs")
     for entry in sums.scope:
-        if entry.node is None or entry.node.base is None:
+        if entry.node is None or entry.node.base is None or entry.recipe in sums.unpulled:
             continue
         place = f"{entry.node.base}{MANIFEST}"
         if manifest := sums.manifest(entry.node):
@@ -90,8 +103,8 @@ def _contradictions(sums: Sums, entry: Entry, node: Node, manifest: dict[str, An
     if manifest.get("fingerprint") != locked:
         yield f"its fingerprint is {manifest.get('fingerprint')}, the lock's is {locked}"
     for (_, key), value in node.params.items():
-        if _differ(said := _said(manifest, entry, key), value):
-            yield f"its option {key.rpartition('.')[2]} is {_short(said)}, the lock's is {_short(value)}"
+        if differ(said := _said(manifest, entry, key), value):
+            yield f"its option {key.rpartition('.')[2]} is {short(said)}, the lock's is {short(value)}"
     said_inputs: dict[str, str] = manifest.get("inputs") or {}
     for path in sorted({*said_inputs, *node.deps}):
         if path not in said_inputs or path not in node.deps:
@@ -137,7 +150,7 @@ def _said(manifest: Mapping[str, Any], entry: Entry, key: str) -> Any:
     return options.get(option, ABSENT) if head.endswith(f"stages.{name}") else ABSENT
 
 
-def _differ(one: Any, other: Any) -> bool:
+def differ(one: Any, other: Any) -> bool:
     """Whether two values are there, and not the same as JSON."""
     if one is ABSENT:
         return False
@@ -149,6 +162,7 @@ def _differ(one: Any, other: Any) -> bool:
         return repr(one) != repr(other)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as a message shows it."""
     text = repr(value)
     return text if len(text) < 80 else f"{text[:77]}…"

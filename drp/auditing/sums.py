@@ -4,15 +4,18 @@ import functools
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from drp.auditing.finding import Check
+from drp.errors import DrpError
 from drp.lineage.graph import MANIFEST, Graph, Node
 from drp.lineage.snapshot import Snapshot
+from drp.pipeline import oplock
 from drp.pipeline.locked import Files, Lock, Made
 from drp.project import Project
 from drp.recipe.resolve import Stage
@@ -39,6 +42,15 @@ class Entry:
         """The lock that it stands in."""
         return f"recipes/{self.recipe}/dvc.lock"
 
+    @property
+    def frozen(self) -> bool:
+        """Whether its outcome is published."""
+        return self.node is not None and self.node.frozen
+
+    def of_git(self, path: str) -> bool:
+        """Whether an out is git's: reports, and what is published."""
+        return path.startswith("recipes/") or self.frozen
+
 
 def entries(graph: Graph) -> dict[str, Entry]:
     """All stages of all locks by address: those that run ops each behind those that it reads from, then the others."""
@@ -63,10 +75,15 @@ def _moved(lock: Lock, folder: str) -> Lock:
 
 
 class Sums:
-    """The files of a project beside what its locks say of them. `stages` are the recipes' stages as they are now, by address."""
+    """The files of a project beside what its locks say of them. `stages` are the recipes' stages as they are now, by address;
+    `asked` are the recipes that were named (none: all are looked at)."""
 
-    def __init__(self, project: Project, graph: Graph, scope: Iterable[Entry], stages: Mapping[str, Stage]) -> None:
+    def __init__(
+        self, project: Project, graph: Graph, scope: Iterable[Entry], stages: Mapping[str, Stage], asked: Collection[str] = ()
+    ) -> None:
         self.project, self.root, self.graph, self.scope, self.stages = project, project.root, graph, list(scope), stages
+        self.asked = frozenset(asked)
+        self.code = functools.cache(self._code)
         self.files = Files(project)
         self.values = functools.cache(self.snapshot.mapping)  # of YAML files, each read once
         self.makers = {path: (entry, made) for entry in entries(graph).values() for path, made in entry.lock.outs.items()}
@@ -75,6 +92,29 @@ class Sums:
     def snapshot(self) -> Snapshot:
         """The files."""
         return self.graph.snapshot
+
+    def _code(self, name: str) -> str | None:
+        """Why the fingerprint of an op (or of the rules, or of a verifier) is not that of its code now, with the cure; None
+        where it is."""
+        path = sys.path[:]
+        try:
+            oplock.current(self.project, name)
+        except DrpError as error:
+            return str(error)
+        finally:
+            sys.path[:] = path
+        return None
+
+    @cached_property
+    def unpulled(self) -> list[str]:
+        """The recipes, none of them asked for by name, of which nothing is here but what git has."""
+        here: dict[str, bool] = {}
+        for entry in () if self.asked else self.scope:
+            for path, made in entry.lock.outs.items():
+                if not entry.of_git(path):
+                    there = (self.root / path).exists() or self.files.object(made.md5).is_file()
+                    here[entry.recipe] = here.get(entry.recipe, False) or there
+        return sorted(recipe for recipe, there in here.items() if not there)
 
     @cached_property
     def altered(self) -> dict[str, tuple[Made, str]]:
@@ -124,9 +164,10 @@ class Sums:
         stage = self.stages.get(node.address)
         if stage is None or stage.op.name != node.op:
             return None
-        found = [self.graph.maker(path) for ref in stage.inputs if (path := f"{ref.data}.parquet") in node.deps]
-        there = [other for other in found if other is not None]
-        return there if len(there) == len(stage.inputs) else None
+        now = {f"{ref.data}.parquet" for ref in (*stage.inputs, *(ref for refs in stage.named.values() for ref in refs))}
+        if now != {path for path in node.deps if path.endswith(".parquet") and self.graph.maker(path)}:
+            return None
+        return [other for ref in stage.inputs if (other := self.graph.maker(f"{ref.data}.parquet"))]
 
     # -- outs ----------------------------------------------------------------------------------------------------------------
 
@@ -142,6 +183,8 @@ class Sums:
                 elif path in self.unreadable:
                     back = f"`git checkout {entry.file}` and `{self._back(entry, path)}` bring back what was made"
                     check.fault(path, f"{entry.file} names it, but it cannot be read: {self.unreadable[path]}; {back}")
+                elif entry.recipe in self.unpulled and not entry.of_git(path):
+                    check.looked -= 1
                 elif self.files.md5(path) is None and (kept := self.cached(made.md5)) is not True:
                     cure = "`dvc pull` brings it; if git keeps it, `git checkout` does"
                     what = "is not here, and neither is it in DVC's cache" if kept is None else "is damaged in DVC's cache"
@@ -166,8 +209,7 @@ class Sums:
 
     def _back(self, entry: Entry, path: str) -> str:
         """The command that brings back an out: reports and what is published are git's."""
-        of_git = path.startswith("recipes/") or (entry.node is not None and entry.node.frozen)
-        return f"{'git' if of_git else 'dvc'} checkout {path}"
+        return f"{'git' if entry.of_git(path) else 'dvc'} checkout {path}"
 
     def manifest(self, node: Node) -> dict[str, Any]:
         """What a stage wrote of its run, where that is here and as the lock names it; {} otherwise."""

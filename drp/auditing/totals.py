@@ -10,9 +10,6 @@ from drp.lineage.graph import MANIFEST, Node
 from drp.lineage.tables import Tables, unglobbed
 from drp.recipe.resolve import Stage
 
-LEVELS = 3
-"""How many parts an op may add to an id (`<id>/<nnn>` is one)."""
-
 
 def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
     """The counts of the manifests beside the rows; the ids that came in beside those that were kept or dropped."""
@@ -28,6 +25,7 @@ def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
         try:
             check.faults(f"{node.base}{MANIFEST}", _counts(sums, tables, node), _cure(node))
             check.faults(f"{node.base}.parquet", _ids(sums, tables, node, inputs), _cure(node))
+            _new(sums, check, tables, node, inputs or [])
         except DataError as error:
             check.fault(f"{node.base}.parquet", f"{error}{_cure(node)}")
     return check
@@ -71,12 +69,9 @@ def _ids(sums: Sums, tables: Tables, node: Node, inputs: list[Node] | None) -> I
         yield from _items(sums, tables, node, stage)
     if not inputs or stage is None:
         return
-    came = [unglobbed(tables.file(other)) for other in inputs]
     if stage.op.makes_records:
-        parents = " and ".join(f"{_cut(level)} not in (select id from came)" for level in range(1, LEVELS + 1))
-        sql = f"select id from made where id not in (select id from came) and {parents}"
-        yield from (f"the record {id_} is made from none of its inputs" for id_ in _set(tables, sql, came, own))
         return
+    came = [unglobbed(tables.file(other)) for other in inputs]
     both = "(select id, 1 as n from came union all select id, -1 from made)"
     lost = f"select id from {both} group by id having sum(n) > 0"
     more = f"select id from {both} group by id having sum(n) < 0"
@@ -84,9 +79,33 @@ def _ids(sums: Sums, tables: Tables, node: Node, inputs: list[Node] | None) -> I
     yield from (f"the record {id_} is in none of its inputs, or more often than there" for id_ in _set(tables, more, came, own))
 
 
-def _cut(level: int) -> str:
-    """SQL: an id without its last parts."""
-    return f"regexp_replace(id, '(/[^/]*){{{level}}}$', '')"
+def _new(sums: Sums, check: Check, tables: Tables, node: Node, inputs: list[Node]) -> None:
+    """Records of an op that makes records, whose ids extend none of its inputs', and whose trail names no parents that are there
+    (`<input>:<id>`). drp's own ops make none; what the project's own mean by their ids is not known."""
+    stage = sums.stages.get(node.address)
+    if not inputs or stage is None or not stage.op.makes_records:
+        return
+    came = [unglobbed(tables.file(other)) for other in inputs]
+    own = [unglobbed(tables.file(node, part)) for part in ("", ".dropped")]
+    found = _query(tables, UNRELATED, [came, own, unglobbed(tables.file(node, ".trail"))])
+    words = (f"the record {id_} is made from none of its inputs" for id_ in found)
+    if stage.op.module.startswith("drp."):
+        check.faults(f"{node.base}.parquet", words, _cure(node))
+    else:
+        cure = ", by its id, and its trail names no parents (`<input>:<id>`) that are there"
+        check.faults(f"{node.base}.parquet", words, cure, "note")
+
+
+UNRELATED = """
+with came as (select id from read_parquet(?)),
+new as (select id from read_parquet(?) where id not in (select id from came)),
+parts as (select id, string_split(id, '/') as p from new),
+begun as (select id, unnest([array_to_string(p[1:k], '/') for k in range(1, len(p))]) as parent from parts),
+extending as (select id from begun where parent in (select id from came)),
+named as (select record as id, unnest(parents) as parent from read_parquet(?)),
+told as (select id from named group by id having bool_and(regexp_replace(parent, '^.*:', '') in (select id from came)))
+select id from new where id not in (select id from extending) and id not in (select id from told)"""
+"""SQL, of inputs, records and trail: ids of records that neither are nor extend an input's, and have no parents there."""
 
 
 def _items(sums: Sums, tables: Tables, node: Node, stage: Stage) -> Iterator[str]:

@@ -16,14 +16,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Do it; 1 where anything is not what it says it is (what is out of date is what it says)."""
     from drp.auditing.audit import audit
+    from drp.auditing.finding import summary
 
     checks = audit(Project.here(), given.recipes, not given.no_rebuild)
     failed = any(check.state == "failed" for check in checks)
     if given.json:
-        print(json.dumps({"ok": not failed, "checks": [check.plain() for check in checks]}, indent=1, ensure_ascii=False))
+        told = {"ok": not failed, "summary": summary(checks), "checks": [check.plain() for check in checks]}
+        print(json.dumps(told, indent=1, ensure_ascii=False))
         return int(failed)
     for check in checks:
         print(f"{check.name:<12} {check.state:<11} {check.looked:,} {check.unit}")
         for found in check.findings:
             print(f"  {'' if found.kind == 'fault' else f'{found.kind}: '}{found}")
+    print(summary(checks))
     return int(failed)
