@@ -29,7 +29,8 @@ class Lying:
     def check(self, tables: Tables, path: str, made: Made) -> None:
         """DataError where a revision's file could only be read from the workspace, and what lies there is another."""
         snapshot = tables.graph.snapshot
-        if snapshot.commit is None or snapshot.find(path, made) != snapshot.root / path or self._files.md5(path) == made.md5:
+        here, found = snapshot.root / path, snapshot.find(path, made)
+        if snapshot.commit is None or found not in (None, here) or not here.exists() or self._files.md5(path) == made.md5:
             return
         raise DataError(f"{path}: changed by hand here, and DVC's cache has it not as {snapshot.name} has it (md5 {made.md5}); "
                         "`dvc fetch --all-commits` brings it")  # fmt: skip
