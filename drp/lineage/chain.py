@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from drp.lineage.graph import Node
+from drp.lineage.spine import givers
 from drp.lineage.tables import Tables
 from drp.records import Record
 
@@ -106,7 +107,7 @@ def parents(tables: Tables, node: Node, record: str) -> list[Link]:
     """
     if node.op in OWN and node.op != "mix":
         return []
-    among = joined(tables, node)
+    among = givers(tables.graph, node)
     names = [parent for row in tables.trail(node, record, "parents") for parent in row["parents"]]
     found = []
     for parent in dict.fromkeys(names):
@@ -117,11 +118,3 @@ def parents(tables: Tables, node: Node, record: str) -> list[Link]:
         if other:
             found.append(Link(other, name))
     return found
-
-
-def joined(tables: Tables, node: Node) -> list[Node]:
-    """The inputs that a mix joins: not those whose questions it keeps out."""
-    inputs, names = tables.graph.inputs(node), node.option("from")
-    named = names if isinstance(names, list) else [names]
-    found = [n for n in inputs if {n.name, n.slug, n.address} & set(named)]
-    return found or inputs

@@ -67,11 +67,6 @@ class Replies:
         """The shared files of the recipes that have one, by path."""
         return dict(_shared(self.snapshot))
 
-    @property
-    def anywhere(self) -> bool:
-        """Whether there is any place to look."""
-        return self.store is not None or bool(self.files)
-
     def find(self, key: str) -> Reply | None:
         """The completion of that key, or the only one whose key begins so (8 digits at least); None where there is none."""
         if len(key) < LEAST or not set(key) <= set("0123456789abcdef"):

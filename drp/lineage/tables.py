@@ -128,15 +128,6 @@ class Tables:
 
     # -- where a record is, in stages -----------------------------------------------------------------------------------
 
-    def holders(self, record: str) -> Iterator[tuple[Node, Part]]:
-        """The stages that kept or dropped a record of exactly that id, in the order of making."""
-        for node in self.graph.nodes.values():
-            if node.base is None:
-                continue
-            for part in PARTS:
-                if self.row(node, record, "id", part=part):
-                    yield node, part
-
     def source(self, node: Node, record: str) -> tuple[Node, str] | None:
         """The record of an input that a stage made a record from: of that id, or of the longest beginning of it."""
         inputs = self.graph.inputs(node)
