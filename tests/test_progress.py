@@ -111,6 +111,11 @@ def test_the_time_left_follows_the_recent_rate() -> None:
     assert Snapshot("one", "b", 1, "0", None, now - 60, total=100, done=40, rate=0.0).left(now) is None, "it stands still"
 
 
+def test_an_answer_that_came_but_is_not_handed_on_yet_is_no_stored_one_less() -> None:
+    told = line(time.time(), Snapshot("one", "b", 1, "0", None, time.time() - 60, answers=439, new=440))
+    assert "439 answers (439 new, 0 stored" in told
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(0.42, "0.4 s"), (38.2, "38 s"), (125, "2 min 05 s"), (12000, "3 h 20 min")])
 def test_seconds_are_told_in_words(seconds: float, words: str) -> None:
     assert span(seconds) == words

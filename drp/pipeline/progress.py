@@ -107,7 +107,8 @@ def line(now: float, seen: Snapshot) -> str:
         parts.append(seen.message)  # as of a training
     if seen.answers or seen.sent:
         rate = f", {_rate(seen.answer_rate)}/s" if seen.state == "running" and seen.answer_rate else ""
-        parts.append(f"{seen.answers} answers ({seen.new} new, {seen.answers - seen.new} stored{rate})")
+        new = min(seen.new, seen.answers)  # one that came is new a moment before it is handed on as an answer
+        parts.append(f"{seen.answers} answers ({new} new, {seen.answers - new} stored{rate})")
     if seen.sent and seen.state == "running":
         parts.append(f"{seen.sent} sent")
     if seen.state == "running" and seen.last_answer and now - seen.last_answer >= QUIET:
