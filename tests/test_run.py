@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,35 @@ def test_the_exit_code_is_the_stages_own_where_it_says_more(tmp_path: Path, erro
     made.run("drp", "compile")
     assert "as told" in made.run("drp", "run", "one", "-j", jobs, code=code)
     assert (progress(made, "b")["state"], progress(made, "b")["exit_code"]) == ("failed", code)
+
+
+LATE = """\
+    import os
+    from drp.project import Project
+    from drp.running import dvc
+
+    def after_its_end(timeout):
+        [child] = running._children.values()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        return []
+
+    running = dvc.Running(Project.here())
+    running.start("repro", "recipes/one/dvc.yaml")
+    running._selector.select = after_its_end
+    running._next = 0.0
+    child = running.wait()
+    print(child.code, child.codes)
+    """
+
+
+def test_what_dvc_says_just_before_its_end_is_heard(tmp_path: Path) -> None:
+    """Its last lines name the failed stage and its exit code; it may end between a look at its output and one at it."""
+    made = project(tmp_path / "p", "stages:\n  a: {op: make}\n  b: {op: fail, from: a, error: StageLocked}\n")
+    made.write("ops/fail.py", FAIL)
+    made.run("drp", "compile")
+    said = made.run(sys.executable, made.write("late.py", LATE).name)
+    assert "as told" in said
+    assert said.endswith("255 [75]\n")
 
 
 @pytest.mark.parametrize(

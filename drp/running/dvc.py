@@ -33,6 +33,8 @@ NOISE = re.compile(
 """What DVC says: of stages, and what is said once at the end or not at all."""
 WRITING = (os.path.join("dvc", "rwlock.py"), os.path.join("dvc", "utils", "serialize"))
 """Where DVC's code writes `.dvc/tmp/rwlock` and `dvc.lock`."""
+PIPE = 1 << 16
+"""Bytes that a pipe holds (pipe(7))."""
 LIVE, LOG = 0.5, 10.0
 """Seconds between two drawings in a terminal, and between two lines of a stage in a log."""
 
@@ -125,7 +127,7 @@ class Running:
 
     def _heard(self, fd: int) -> Child | None:
         try:
-            data = os.read(fd, 1 << 16)
+            data = os.read(fd, PIPE)
         except BlockingIOError:
             return None
         if not data:
@@ -139,9 +141,12 @@ class Running:
         child = self._children.pop(fd)
         self._selector.unregister(fd)
         child.ended(wait=True)
+        last = []
+        with suppress(BlockingIOError):  # what it said between our last look and its end; a pipe holds no more than this
+            last = child.read(os.read(fd, PIPE))
         os.close(fd)
         self.screen.draw([])
-        self.screen.say(child.read(b""))
+        self.screen.say([*last, *child.read(b"")])
         return child
 
     # -- signals -------------------------------------------------------------------------------------------------------------
