@@ -1,7 +1,9 @@
 """Records: one problem and what has been made of it so far, read from and written to sorted Parquet."""
 
+import itertools
 import json
 import os
+import reprlib
 import sys
 import types
 import typing
@@ -20,6 +22,8 @@ Record = dict[str, Any]
 
 ROWS = 1024
 """Rows in a row group: fixed, because other boundaries are other bytes and would defeat early cut-off."""
+NOT_OF_TYPE = (ValueError, TypeError, OverflowError)
+"""What pyarrow raises where a value is not of a column's type (its own errors are among these; so is a lone surrogate's)."""
 TRAIL_ROWS = 16384
 """The same in a trail, whose rows are small: a million records have a dozen million, and each group costs a reader time."""
 
@@ -198,8 +202,9 @@ class Writer:
         here = row[self.key]
         if self._last is not None and (here < self._last or (self.unique and here == self._last)):
             raise DataError(f"{self.path.name}: {self.key} {here!r} after {self._last!r}: rows must be sorted and unique")
-        if strange := row.keys() - self._names:
-            raise DataError(f"{self.path.name}: record {here}: undeclared columns {sorted(strange)}")
+        if not row.keys() <= self._names:
+            strange = sorted(row.keys() - self._names)
+            raise DataError(f"{self.path.name}: record {here}: undeclared columns {strange}")
         self._last = here
         self._buffer.append(row)
         self.rows += 1
@@ -207,10 +212,28 @@ class Writer:
             self._flush()
 
     def _flush(self) -> None:
-        pa = arrow()
         if self._buffer:
-            self._file.write_table(pa.Table.from_pylist(self._buffer, schema=self.schema), row_group_size=self.group)
+            self._file.write_table(self._table(), row_group_size=self.group)
             self._buffer = []
+
+    def _table(self) -> "pa.Table":
+        """What is buffered, all columns in one pass over the rows: twice as fast as a pass for each."""
+        pa = arrow()
+        try:
+            return pa.Table.from_struct_array(pa.array(self._buffer, type=pa.struct(list(self.schema)))).cast(self.schema)
+        except NOT_OF_TYPE:
+            for row, column in itertools.product(self._buffer, self.schema):
+                self._fit(row, column)
+            raise
+
+    def _fit(self, row: Any, column: "pa.Field") -> None:
+        """DataError where a row's value is not of its column's type."""
+        value = row.get(column.name)
+        try:
+            arrow().array([value], type=column.type)
+        except NOT_OF_TYPE as error:
+            at = f"{self.path.name}: record {row[self.key]}: column {column.name!r}"
+            raise DataError(f"{at} is {column.type}, which {reprlib.repr(value)} is not ({error})") from None
 
     def close(self) -> None:
         """Write what is left and put the file in its place in one step."""
@@ -222,11 +245,12 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
-        if kind is None:
-            self.close()
-        else:
+        try:
+            if kind is None:
+                self.close()
+        finally:
             self._file.close()
-            self._temporary.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)  # which a close has put in its place
 
 
 def as_json(record: Record) -> str:

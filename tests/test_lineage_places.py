@@ -156,5 +156,3 @@ def test_a_file_that_is_no_parquet_is_named(made: Project_, tmp_path: Path) -> N
     told = here.run("drp", "why", "pair-000", "--in", "one/c", code=1)
     assert "data/one/c.parquet" in told
     assert "drp verify" in told
-
-
