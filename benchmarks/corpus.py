@@ -21,7 +21,7 @@ from benchmarks.invented import STAGES, Chunk, Corpus
 from drp.fingerprint import seed_of
 from drp.pipeline.stage import Run, find
 from drp.project import Project
-from drp.records import ROWS, TRAIL_ROWS, DroppedRow, Writer, read, schema_of
+from drp.records import ROWS, TRAIL_ROWS, DroppedRow, Writer, read, schema_of, trail_schema
 from tests.projects import Project_
 
 SOURCE = Path(__file__).parents[1]
@@ -129,7 +129,7 @@ class Written(Run):
         with (
             Bulk(Path(f"{base}.parquet"), schema, "id", ROWS) as kept,
             Bulk(Path(f"{base}.dropped.parquet"), schema_of(DroppedRow), "id", ROWS) as dropped,
-            Bulk(Path(f"{base}.trail.parquet"), self._trail_schema(), "record", TRAIL_ROWS) as trail,
+            Bulk(Path(f"{base}.trail.parquet"), trail_schema(self._told()), "record", TRAIL_ROWS) as trail,
         ):
             files = {"": kept, "dropped": dropped, "trail": trail}
             for kind, table in tables:

@@ -28,7 +28,7 @@ from drp.ops import edit, reassemble, segment
 from drp.pipeline.progress import Progress
 from drp.pipeline.stage import Run, find
 from drp.project import Project
-from drp.records import TRAIL_ROWS, Kept, Outcome, Record, TrailRow, Writer, schema_of
+from drp.records import Kept, Outcome, Record, TrailRow, TrailWriter
 from tests.projects import Project_, project
 
 RECIPE = """\
@@ -77,15 +77,15 @@ class Noted(Run):
 
 
 def _segmented(record: Record, trail: Trail) -> Trail:
-    return segment._kept(record, record["steps"], [row["completion"] for row in trail]).trail
+    return segment._kept(record, record["steps"], [row.completion for row in trail]).trail
 
 
 def _edited(record: Record, trail: Trail) -> Trail:
-    return edit._kept(record, Understood((record["actions"], None), str(trail[0]["completion"]))).trail
+    return edit._kept(record, Understood((record["actions"], None), str(trail[0].completion))).trail
 
 
 def _reassembled(record: Record, trail: Trail) -> Trail:
-    return tuple(reassemble._trail(record, record["pruned"], record["sentences"], trail[0]["completion"]))
+    return tuple(reassemble._trail(record, record["pruned"], record["sentences"], trail[0].completion))
 
 
 MAKERS: dict[str, Callable[[Record, Trail], Trail]] = {"steps": _segmented, "edits": _edited, "pruned": _reassembled}
@@ -110,21 +110,20 @@ def ran(root: Path, out: Path, stage: str) -> Cost:
 
 
 def cost(out: Path, stage: str, kept: Sequence[Kept]) -> tuple[float, float]:
-    """Seconds of making the rows, and of writing them, once more; they are the same rows."""
-    making, made = 0.0, []
-    for outcome in kept:
-        if stage == "pruned":  # by then, the op has compiled the patterns that it looks for
-            MAKERS[stage](outcome.record, outcome.trail)
-        began = time.process_time()
-        made.append(MAKERS[stage](outcome.record, outcome.trail))
-        making += time.process_time() - began
-    assert made == [outcome.trail for outcome in kept], f"{stage}: other rows than it wrote"
-    began = time.process_time()
-    with Writer(out, schema_of(TrailRow), "record", unique=False, group=TRAIL_ROWS) as trail:
-        for rows in made:
-            for row in rows:
-                trail.add(row)
-    return making, time.process_time() - began
+    """Seconds of making the rows, and of writing them, once more, a record after the other as a stage does; they are the same."""
+    making, writing, clock = 0.0, 0.0, time.process_time
+    with TrailWriter(out) as trail:
+        for outcome in kept:
+            MAKERS[stage](outcome.record, outcome.trail)  # by then, an op has just handled what they are made of
+            began = clock()
+            made = MAKERS[stage](outcome.record, outcome.trail)
+            between = clock()
+            trail.extend(made)
+            writing += clock() - between
+            making += between - began
+            assert made == outcome.trail, f"{stage}: other rows than it wrote"
+        began = clock()
+    return making, writing + clock() - began
 
 
 def alone(root: Path, out: Path, stage: str) -> Cost:

@@ -7,11 +7,11 @@ from typing import Any, NewType, Protocol
 
 from drp.models import Completion, Model, Request
 from drp.prompts import Prompt
-from drp.records import Dropped, Kept, Outcome, Record
+from drp.records import Dropped, Kept, Outcome, Record, TrailRow, trail_row
 
 __all__ = [
     "Completion", "Dialogue", "Dropped", "Inputs", "Kept", "Model", "Outcome", "Prompt", "Record", "Report", "Request",
-    "Source", "Supplies", "Work",
+    "Source", "Supplies", "TrailRow", "Work", "trail_row",
 ]  # fmt: skip
 
 Source = NewType("Source", str)

@@ -7,10 +7,10 @@ import reprlib
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 from drp.errors import DataError
 
@@ -28,20 +28,21 @@ TRAIL_ROWS = 16384
 """The same in a trail, whose rows are small: a million records have a dozen million, and each group costs a reader time."""
 
 
-class TrailRow(TypedDict):
-    """What was done to one step of one record. Offsets are characters; an output span may be absent."""
+class TrailRow(NamedTuple):
+    """What was done to one step of one record: offsets are characters of the trace (`src`) and of the pruned trace (`out`), which
+    may be absent; `parents` are ids where records came together. A tuple, for a million records have a dozen million rows."""
 
     record: str
     step: int
-    skill: str | None
-    action: str | None
-    reason: str | None
-    src_start: int | None
-    src_end: int | None
-    out_start: int | None
-    out_end: int | None
-    parents: list[str]
-    completion: str | None
+    skill: str | None = None
+    action: str | None = None
+    reason: str | None = None
+    src_start: int | None = None
+    src_end: int | None = None
+    out_start: int | None = None
+    out_end: int | None = None
+    parents: tuple[str, ...] = ()
+    completion: str | None = None
 
 
 class DroppedRow(TypedDict):
@@ -90,11 +91,7 @@ def trail_row(
 ) -> TrailRow:
     """A row of the trail; spans are [start, end) in characters of the trace and of the pruned trace."""
     src, out = source or (None, None), output or (None, None)
-    return {  # a literal: calling TrailRow takes twice as long, and a million records have a dozen million rows
-        "record": record, "step": step, "skill": skill, "action": action, "reason": reason,
-        "src_start": src[0], "src_end": src[1], "out_start": out[0], "out_end": out[1],
-        "parents": list(parents), "completion": completion,
-    }  # fmt: skip
+    return TrailRow(record, step, skill, action, reason, src[0], src[1], out[0], out[1], tuple(parents), completion)
 
 
 class _Without:
@@ -122,7 +119,7 @@ def arrow() -> Any:
 
 
 def arrow_type(annotation: Any) -> "pa.DataType":
-    """The Arrow type of a column annotation: str, int, float, bool, list[T], a TypedDict, or any of them `| None`."""
+    """The Arrow type of a column: str, int, float, bool, list[T], tuple[T, ...], a TypedDict, or one of them `| None`."""
     import pyarrow as pa
 
     origin = typing.get_origin(annotation)
@@ -131,7 +128,7 @@ def arrow_type(annotation: Any) -> "pa.DataType":
         return arrow_type(inner)
     if origin is typing.Literal:
         return pa.string()
-    if origin is list:
+    if origin in (list, tuple):
         return pa.list_(arrow_type(typing.get_args(annotation)[0]))
     if typing.is_typeddict(annotation):
         return pa.struct([pa.field(k, arrow_type(v)) for k, v in typing.get_type_hints(annotation).items()])
@@ -140,13 +137,18 @@ def arrow_type(annotation: Any) -> "pa.DataType":
 
 
 def schema_of(columns: Any, base: "pa.Schema | None" = None) -> "pa.Schema":
-    """The Arrow schema of a TypedDict's columns, laid over `base` (a column of the same name is replaced)."""
+    """The Arrow schema of the columns of a TypedDict or NamedTuple, laid over `base` (a column of the same name is replaced)."""
     import pyarrow as pa
 
     fields = {f.name: f for f in base} if base is not None else {}
     for name, annotation in typing.get_type_hints(columns).items():
         fields[name] = pa.field(name, arrow_type(annotation))
     return pa.schema(list(fields.values()))
+
+
+def trail_schema(told: Mapping[str, str]) -> "pa.Schema":
+    """A trail's columns; what is the same in all rows stands once, in the file's metadata, as `drp.<name>`."""
+    return schema_of(TrailRow).with_metadata({f"drp.{name}": value for name, value in told.items()} or None)
 
 
 def schema_at(path: Path) -> "pa.Schema":
@@ -201,7 +203,7 @@ class Writer:
         """One row more; DataError where it is out of order, repeats an id, or has columns that the schema lacks."""
         here = row[self.key]
         if self._last is not None and (here < self._last or (self.unique and here == self._last)):
-            raise DataError(f"{self.path.name}: {self.key} {here!r} after {self._last!r}: rows must be sorted and unique")
+            raise self._disorder(here)
         if not row.keys() <= self._names:
             strange = sorted(row.keys() - self._names)
             raise DataError(f"{self.path.name}: record {here}: undeclared columns {strange}")
@@ -210,6 +212,9 @@ class Writer:
         self.rows += 1
         if len(self._buffer) == self.group:
             self._flush()
+
+    def _disorder(self, here: str) -> DataError:
+        return DataError(f"{self.path.name}: {self.key} {here!r} after {self._last!r}: rows must be sorted and unique")
 
     def _flush(self) -> None:
         if self._buffer:
@@ -222,17 +227,17 @@ class Writer:
         try:
             return pa.Table.from_struct_array(pa.array(self._buffer, type=pa.struct(list(self.schema)))).cast(self.schema)
         except NOT_OF_TYPE:
-            for row, column in itertools.product(self._buffer, self.schema):
-                self._fit(row, column)
+            for row, (number, column) in itertools.product(self._buffer, enumerate(self.schema)):
+                self._fit(row, row[number] if isinstance(row, tuple) else row.get(column.name), column)
             raise
 
-    def _fit(self, row: Any, column: "pa.Field") -> None:
+    def _fit(self, row: Any, value: object, column: "pa.Field") -> None:
         """DataError where a row's value is not of its column's type."""
-        value = row.get(column.name)
         try:
             arrow().array([value], type=column.type)
         except NOT_OF_TYPE as error:
-            at = f"{self.path.name}: record {row[self.key]}: column {column.name!r}"
+            name = getattr(row, self.key) if isinstance(row, tuple) else row[self.key]
+            at = f"{self.path.name}: record {name}: column {column.name!r}"
             raise DataError(f"{at} is {column.type}, which {reprlib.repr(value)} is not ({error})") from None
 
     def close(self) -> None:
@@ -241,7 +246,7 @@ class Writer:
         self._file.close()
         os.replace(self._temporary, self.path)
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
@@ -251,6 +256,30 @@ class Writer:
         finally:
             self._file.close()
             self._temporary.unlink(missing_ok=True)  # which a close has put in its place
+
+
+class TrailWriter(Writer):
+    """Writes a stage's trail; `told` is what is the same in all of its rows."""
+
+    def __init__(self, path: Path, told: Mapping[str, str] | None = None) -> None:
+        super().__init__(path, trail_schema(told or {}), "record", unique=False, group=TRAIL_ROWS)
+
+    def extend(self, rows: Sequence[TrailRow]) -> None:
+        """The rows of one outcome; DataError where one is no TrailRow, or out of order."""
+        last = self._last or ""
+        for row in rows:
+            if type(row) is not TrailRow:
+                raise DataError(f"{self.path.name}: {reprlib.repr(row)} is no row of a trail: make it with drp.op.trail_row")
+            if row.record < last:
+                raise self._disorder(row.record)
+            self._last = last = row.record
+        self._buffer += rows
+        self.rows += len(rows)
+        while len(self._buffer) >= self.group:
+            rest = self._buffer[self.group :]
+            del self._buffer[self.group :]
+            self._flush()
+            self._buffer = rest
 
 
 def as_json(record: Record) -> str:

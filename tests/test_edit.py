@@ -59,9 +59,9 @@ def test_actions_come_one_a_step_with_their_trail() -> None:
     assert actions[5]["text"] == "19 - 5 = 14."
     assert kept(outcome)["draft"] is None
     row = outcome.trail[3]
-    assert (row["step"], row["skill"], row["action"]) == (3, "arithmetic", "delete")
-    assert (row["reason"], row["completion"]) == ("because", "key1")
-    assert THOUGHT[row["src_start"] : row["src_end"]].strip() == "Wait, is that right?"
+    assert (row.step, row.skill, row.action) == (3, "arithmetic", "delete")
+    assert (row.reason, row.completion) == ("because", "key1")
+    assert THOUGHT[row.src_start : row.src_end].strip() == "Wait, is that right?"
 
 
 def test_a_reply_that_skips_a_step_drops_the_record_with_a_reason() -> None:
@@ -138,7 +138,7 @@ def test_a_faulty_reply_is_repaired_on_the_second_try() -> None:
     outcome = edited(teacher)
     assert len(kept(outcome)["actions"]) == COUNT
     assert "no action for step 4" in teacher.requests[1].messages[-1].content
-    assert outcome.trail[0]["completion"] == "key2"
+    assert outcome.trail[0].completion == "key2"
 
 
 def test_repairs_that_run_out_drop_the_record_with_the_last_reply() -> None:

@@ -14,8 +14,7 @@ from tests.projects import Project_, project
 JOIN = '''
     """Join every two records into one, and say so in the trail."""
     from collections.abc import Iterable, Iterator
-    from drp.op import Kept, Outcome, Record, Work
-    from drp.records import trail_row
+    from drp.op import Kept, Outcome, Record, Work, trail_row
 
     VERSION = 1
     MAKES_RECORDS = True

@@ -33,7 +33,7 @@ def test_of_two_records_with_one_id_the_first_inputs_stays_and_the_trail_names_b
     kept, dropped = run(tmp_path, {"new": records("a", text="new"), "old": records("a", text="old")})
     assert isinstance(kept, Kept)
     assert kept.record["text"] == "new"
-    assert [row["parents"] for row in kept.trail] == [["new:a", "old:a"]]
+    assert [row.parents for row in kept.trail] == [("new:a", "old:a")]
     assert isinstance(dropped, Dropped)
     assert (dropped.reason, dropped.detail) == ("duplicate", "of old; new has it too")
 

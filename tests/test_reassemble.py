@@ -94,12 +94,12 @@ def test_verbatim_is_found_by_looking_not_by_believing() -> None:
 
 def test_the_trail_leads_from_each_sentence_to_its_source() -> None:
     outcome = asked(replies(GOOD))
-    rows = [(row["step"], row["action"], row["completion"]) for row in outcome.trail]
+    rows = [(row.step, row.action, row.completion) for row in outcome.trail]
     kinds = ((0, "verbatim"), (1, "merged"), (2, "merged"), (-1, "connective"), (5, "verbatim"), (6, "verbatim"))
     assert rows == [(step, kind, "key1") for step, kind in kinds]
     last = outcome.trail[-1]
-    assert THOUGHT[last["src_start"] : last["src_end"]] == "The answer is 14."
-    assert kept(outcome)["pruned"][last["out_start"] : last["out_end"]] == "The answer is 14."
+    assert THOUGHT[last.src_start : last.src_end] == "The answer is 14."
+    assert kept(outcome)["pruned"][last.out_start : last.out_end] == "The answer is 14."
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_reply_without_an_answer_is_dropped_as_such() -> None:
 
 def test_a_faulty_reply_is_repaired_on_the_second_try() -> None:
     outcome = asked(replies(reply(([1], None)), GOOD))
-    assert outcome.trail[0]["completion"] == "key2"
+    assert outcome.trail[0].completion == "key2"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_draft_of_edit_is_used_without_asking() -> None:
     outcome = asked(teacher, edited() | {"draft": draft})
     assert teacher.requests == []
     assert kept(outcome)["pruned"] == kept(joined(edited()))["pruned"]
-    assert outcome.trail[0]["completion"] == "key9"
+    assert outcome.trail[0].completion == "key9"
 
 
 def test_style_counts_discourse_markers_before_and_after() -> None:

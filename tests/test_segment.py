@@ -37,9 +37,9 @@ def test_boundaries_become_spans_with_skills_and_a_trail() -> None:
     [outcome] = segment([record(THOUGHT)], ScriptedWork(replies(GOOD)), model=TEACHER, prompt=prompt("segment"))
     found = kept(outcome)
     assert texts(found) == ["I need 12 + 7 - 5.", "Then 12 + 7 = 19. So 19 - 5 = 14.", "Wait, let me check. Yes, 14."]
-    assert [row["skill"] for row in outcome.trail] == ["reading", "arithmetic", "verification"]
-    assert {row["completion"] for row in outcome.trail} == {"key1"}
-    assert (outcome.trail[1]["src_start"], outcome.trail[1]["src_end"]) == (19, 54)
+    assert [row.skill for row in outcome.trail] == ["reading", "arithmetic", "verification"]
+    assert {row.completion for row in outcome.trail} == {"key1"}
+    assert (outcome.trail[1].src_start, outcome.trail[1].src_end) == (19, 54)
 
 
 @pytest.mark.parametrize(

@@ -478,8 +478,7 @@ OWN = {
     "group": '''
         """Join all into one, of a new id."""
         from collections.abc import Iterable, Iterator
-        from drp.op import Kept, Outcome, Record, Work
-        from drp.records import TrailRow
+        from drp.op import Kept, Outcome, Record, TrailRow, Work
 
         VERSION = 1
         MAKES_RECORDS = True
@@ -487,7 +486,7 @@ OWN = {
         def group(records: Iterable[Record], work: Work, *, told: bool = True) -> Iterator[Outcome]:
             rows = list(records)
             parents = [f"a:{row['id']}" for row in rows]
-            trail = [TrailRow(record="all", step=0, action="join", parents=parents)] if told else []
+            trail = [TrailRow(record="all", step=0, action="join", parents=tuple(parents))] if told else []
             yield Kept({**rows[0], "id": "all"}, tuple(trail))
         ''',
 }

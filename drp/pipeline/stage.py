@@ -26,7 +26,7 @@ from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import price
 from drp.recipe.resolve import Recipe, RoleUse, Stage, resolved_file
-from drp.records import TRAIL_ROWS, DroppedRow, Kept, Outcome, TrailRow, Writer, as_json, count, schema_at, schema_of
+from drp.records import DroppedRow, Kept, Outcome, TrailWriter, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
 from drp.store.completions import Owner, Store
 
@@ -207,14 +207,13 @@ class Run:
         with (
             Writer(self.part / f"{name}.parquet", self._schema()) as kept,
             Writer(self.part / f"{name}.dropped.parquet", schema_of(DroppedRow), unique=False) as dropped,
-            Writer(self.part / f"{name}.trail.parquet", self._trail_schema(), "record", unique=False, group=TRAIL_ROWS) as trail,
+            TrailWriter(self.part / f"{name}.trail.parquet", self._told()) as trail,
         ):
             for outcome in outcomes:
                 step(outcome)
                 if isinstance(outcome, Kept):
                     kept.add(outcome.record)
-                    for row in outcome.trail:
-                        trail.add(row)
+                    trail.extend(outcome.trail)
                     continue
                 self.counts[outcome.reason] += 1
                 detail = outcome.detail
@@ -244,11 +243,10 @@ class Run:
                     base = base.append(column)
         return schema_of(op.adds, base) if op.adds else base
 
-    def _trail_schema(self) -> Any:
-        """The trail's columns; what is the same in all of its rows stands once, in the file's metadata."""
+    def _told(self) -> dict[str, str]:
+        """What is the same in all rows of the trail."""
         prompts = {name: self.project.prompt(name).fingerprint() for name in self.stage.prompts.values()}
-        told = {"op": self.stage.op.name, "fingerprint": self.fingerprint, "prompts": canonical(prompts)}
-        return schema_of(TrailRow).with_metadata({f"drp.{key}": value for key, value in told.items()})
+        return {"op": self.stage.op.name, "fingerprint": self.fingerprint, "prompts": canonical(prompts)}
 
     def _manifest(self, work: CountedWork) -> None:
         reasons = {k: v for k, v in sorted(self.counts.items()) if k != "kept"}
