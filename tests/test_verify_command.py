@@ -503,6 +503,41 @@ def test_ids_of_own_ops_may_be_deep_or_new_where_the_trail_names_the_parents(tmp
     assert [(f["kind"], f["place"]) for f in records["findings"]] == [("note", "data/one/untold.parquet")]
 
 
+ROTATE = '''
+    """Give each record the id of the one before it."""
+    from collections.abc import Iterable, Iterator
+    {imports}
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+    {adds}
+
+    def {op}(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+        rows = list(records)
+        for row, other in zip(rows, [rows[-1], *rows[:-1]], strict=True):
+            yield Kept({{**row, "question": other["question"]}})
+    '''
+
+
+def test_an_op_that_keeps_ids_and_swaps_questions_is_a_fault_unless_it_says_so(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "stages:\n  a: {op: load, source: sources/q.jsonl}\n  deep: {op: split, from: a}\n"
+                                   "  rotated: {op: rotate, from: a}\n  meant: {op: reword, from: a}\n"
+                                   "  deeper: {op: rotate, from: deep}\n")  # fmt: skip
+    made.write("sources/q.jsonl", "".join(f'{{"question": "q{k}", "answer": "{k}"}}\n' for k in range(7)))
+    made.write("ops/split.py", OWN["split"])
+    made.write("ops/rotate.py", ROTATE.format(op="rotate", imports="", adds=""))
+    adds = "class Adds(TypedDict):\n        question: str"
+    made.write("ops/reword.py", ROTATE.format(op="reword", imports="from typing import TypedDict", adds=adds))
+    made.repro()
+    found = verify(made, "--no-rebuild", code=1)["records"]["findings"]
+    assert [(f["kind"], f["place"]) for f in found] == [
+        ("fault", "data/one/rotated.parquet"), ("fault", "data/one/deeper.parquet")
+    ]  # fmt: skip
+    assert "7 of its records have another question than the record of their id in a (" in found[0]["words"]
+    assert "`Adds`" in found[0]["words"]
+    assert "7 of its records have another question than the record of their id in deep (" in found[1]["words"]
+
+
 # -- models ----------------------------------------------------------------------------------------------------------------
 
 AIM = '''

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from drp.auditing.carried import carried
 from drp.auditing.finding import MANY, Check
 from drp.auditing.sums import Sums
 from drp.errors import DataError
@@ -26,9 +27,14 @@ def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
             check.faults(f"{node.base}{MANIFEST}", _counts(sums, tables, node), _cure(node))
             check.faults(f"{node.base}.parquet", _ids(sums, tables, node, inputs), _cure(node))
             _new(sums, check, tables, node, inputs or [])
+            if stage := sums.stages.get(node.address):
+                check.faults(f"{node.base}.parquet", carried(tables, node, stage, inputs or []), CHANGED)
         except DataError as error:
             check.fault(f"{node.base}.parquet", f"{error}{_cure(node)}")
     return check
+
+
+CHANGED = ": `why` goes by ids, and would tell of another record; where the op means it, its `Adds` declares the column"
 
 
 def _cure(node: Node) -> str:
