@@ -29,6 +29,7 @@ from benchmarks.invented import STAGES, Corpus
 from benchmarks.table import Row, show
 from drp.lineage.branch import Branch
 from drp.lineage.subject import Lineage
+from drp.lineage.tables import unglobbed
 from drp.lineage.used import used
 from drp.lineage.why import why
 from drp.project import Project
@@ -53,20 +54,21 @@ def bytes_a_step(root: Path) -> Iterator[Row]:
               f"{sum(sizes) / counts[0]:.1f} for each of {counts[0]} steps, in the three together")  # fmt: skip
 
 
-def cold(root: Path, *command: str) -> tuple[float, float]:
-    """Seconds of wall clock, and of processor time, of a fresh process; its answer must be JSON."""
+def cold(root: Path, *command: str, code: int = 0) -> tuple[float, float]:
+    """Seconds of wall clock, and of processor time, of a fresh process; its answer must be JSON, unless it is to fail."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, cwd=root, env=Project_(root).env(), capture_output=True, text=True, check=False)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
+    if done.returncode != code:
         sys.exit(f"{' '.join(command)} exited {done.returncode}:\n{done.stderr}")
-    json.loads(done.stdout)
+    if not code:
+        json.loads(done.stdout)
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def cold_row(root: Path, what: str, commands: Sequence[Sequence[str]], goal: float | None) -> Row:
+def cold_row(root: Path, what: str, commands: Sequence[Sequence[str]], goal: float | None, code: int = 0) -> Row:
     """The median of some fresh processes."""
-    took = [cold(root, "drp", *command, "--json") for command in commands]
+    took = [cold(root, "drp", *command, "--json", code=code) for command in commands]
     wall, busy = ([each[part] for each in took] for part in (0, 1))
     middle = statistics.median(wall)
     return Row(
@@ -90,6 +92,24 @@ def warm_row(what: str, ask: Callable[[str], Branch], records: Sequence[str]) ->
         f"{what}, warm, {len(took)} random records", f"{1000 * middle:.1f} ms", f"worst {1000 * max(took):.1f} ms",
         f"≤ {1000 * WARM:.0f} ms", middle <= WARM,
     )  # fmt: skip
+
+
+def lookup_row(lineage: Lineage, stage: str, records: Sequence[str]) -> Row:
+    """One row of a stage's file by its id: bisected, and as DuckDB finds it; both in this process, in turn."""
+    tables, node = lineage.tables, lineage.graph.nodes[f"big/{stage}"]
+    file, took = unglobbed(tables.file(node)), ([], [])
+    for record in records:
+        began = time.perf_counter()
+        bisected = tables.row(node, record, "id", "question")
+        between = time.perf_counter()
+        found = tables.query("select id, question from read_parquet(?) where id = ?", [file, record])
+        took[0].append(between - began)
+        took[1].append(time.perf_counter() - between)
+        if found != ([bisected] if bisected else []):
+            sys.exit(f"{record}: bisected {bisected}, DuckDB {found}")
+    ours, theirs = (1000 * statistics.median(each[3:]) for each in took)
+    return Row(f"one record of `{stage}` by its id, two columns, warm, {len(records) - 3} random records", f"{ours:.1f} ms",
+               f"DuckDB's `where id = …`: {theirs:.1f} ms")  # fmt: skip
 
 
 def true(root: Path, corpus: Corpus, lineage: Lineage, numbers: Sequence[int]) -> Iterator[Row]:
@@ -144,7 +164,10 @@ def _answers(root: Path, corpus: Corpus) -> Iterator[Row]:
     through = [number for number in numbers if corpus.last(np.array([number]))[0] == len(STAGES)]
     sentences = [invented_sentences(corpus, number)[-1][0] for number in through[:3]]
     yield cold_row(root, '`drp why "a sentence"`', [("why", text) for text in sentences], None)
+    yield cold_row(root, '`drp why "a text that stands nowhere"`', [("why", "No sentence of this corpus says so.")], None, 1)
     lineage = Lineage(Project(root))
+    yield lookup_row(lineage, "traces", ids[: WARM_IDS + 3])
+    yield lookup_row(lineage, "edits", ids[: WARM_IDS + 3])
     yield warm_row("`why(record)`", lambda name: why(lineage, lineage.subject(name)), ids[: WARM_IDS + 3])
     yield warm_row("`used(record)`", lambda name: used(lineage, lineage.subject(name)), ids[: WARM_IDS + 3])
     yield from true(root, corpus, lineage, numbers[:SAMPLE])
