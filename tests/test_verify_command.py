@@ -605,6 +605,10 @@ def too_long(rows: list[dict[str, Any]]) -> None:
     rows[2]["n_tokens"] = 61
 
 
+def one_less(rows: list[dict[str, Any]]) -> None:
+    rows[2]["n_trained_tokens"] -= 1
+
+
 def another_id(rows: list[dict[str, Any]]) -> None:
     rows[-1]["id"] = "ffff"
 
@@ -624,6 +628,13 @@ def test_a_ledger_that_training_cannot_have_left_is_a_fault(
 ) -> None:
     rewrite(trained, "data/one/m.parquet", change)
     assert any(says in fault for fault in faults(verify(trained, "--no-rebuild", code=1), check))
+
+
+def test_a_ledgers_tokens_are_counted_again(trained: Project_) -> None:
+    rewrite(trained, "data/one/m.parquet", one_less)
+    verify(trained, "--no-rebuild")
+    [fault] = faults(verify(trained, code=1), "ledgers")
+    assert "was trained on 17 of its 27 tokens, but its prompt and target make 18 of 27" in fault
 
 
 @pytest.mark.parametrize(

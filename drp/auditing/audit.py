@@ -51,7 +51,7 @@ def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -
             anew = Anew(project, sums, stores, Path(folder))
             anew.look(here if rebuild else ())
             held = [sums.outs(anew.md5s), manifests(sums), totals(sums, tables, nodes), spans(sums, tables, nodes)]
-            held += [ledgers(sums, tables, here), *([anew.check] if rebuild else [])]
+            held += [ledgers(sums, tables, here, recount=rebuild), *([anew.check] if rebuild else [])]
             for check in held if sums.unpulled else ():
                 check.skip(", ".join(f"recipes/{name}" for name in sums.unpulled), "nothing of it is here; `dvc pull` brings it")
             if away := sum(entry.node is not None for entry in scope) - len(nodes):

@@ -8,6 +8,7 @@ from typing import Any
 from drp.auditing.current import OPS, differ, remakeable, short, value_at
 from drp.auditing.finding import MANY, Check
 from drp.auditing.sums import Entry, Sums
+from drp.auditing.tokens import recounted, tokenizer
 from drp.errors import DataError, DrpError
 from drp.lineage.graph import MANIFEST, Node
 from drp.lineage.tables import Tables, unglobbed
@@ -26,8 +27,8 @@ SILENT = (SFT, "pretrain")
 """Ops that train and ask nobody."""
 
 
-def ledgers(sums: Sums, tables: Tables, scope: Sequence[Entry]) -> Check:
-    """The ledger of each stage that trains, and its manifest, as far as can be told without training."""
+def ledgers(sums: Sums, tables: Tables, scope: Sequence[Entry], recount: bool) -> Check:
+    """The ledger of each stage that trains, and its manifest, as far as can be told without training; `recount`: tokens too."""
     check = Check("ledgers", "ledgers that training can have left")
     for entry in scope:
         node = entry.node
@@ -49,11 +50,23 @@ def ledgers(sums: Sums, tables: Tables, scope: Sequence[Entry]) -> Check:
             stage = sums.stages.get(entry.address)
             if stage is not None and not node.frozen and remakeable(sums, entry) is None:
                 check.faults(f"{node.base}{MANIFEST}", _said(sums, node, stage), cure)
+                if node.op == SFT and recount:
+                    _recount(check, sums, tables, node, stage, cure)
         except DataError as error:
             check.fault(place, f"{error}{cure}")
         except DrpError as error:
             check.skip(f"{node.base}{MANIFEST}", f"not compared with its recipe: {error}")
     return check
+
+
+def _recount(check: Check, sums: Sums, tables: Tables, node: Node, stage: Stage, cure: str) -> None:
+    place = f"{node.base}.parquet"
+    try:
+        known = tokenizer(sums.project, stage)
+    except DrpError as error:
+        check.skip(place, f"its tokens were not counted again: {error}")
+        return
+    check.faults(place, recounted(sums.project, tables, node, stage, known), cure)
 
 
 def _back(node: Node) -> str:

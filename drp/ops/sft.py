@@ -71,7 +71,7 @@ def sft(
     check_template(tokenizer, model.name)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
-    rows = [(record, _example(record, tokenizer, prompt, target_column, max_length)) for record in records]
+    rows = [(record, example_of(record, tokenizer, prompt, target_column, max_length)) for record in records]
     examples = [example for _, example in rows if isinstance(example, Example)]
     if not examples:
         raise DataError(f"no record has a target in column {target_column!r} that fits {max_length} tokens: nothing to train on")
@@ -105,7 +105,8 @@ def check(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "attn", "flash_attention_2 computes in 16 bits only; set precision to auto or bfloat16"
 
 
-def _example(record: Record, tokenizer: Any, prompt: Prompt, column: str, max_length: int) -> Example | Dropped:
+def example_of(record: Record, tokenizer: Any, prompt: Prompt, column: str, max_length: int) -> Example | Dropped:
+    """What a record teaches, as token ids; dropped where it has no target (`no-target`), or a longer one (`too-long`)."""
     if column not in record:
         raise DataError(f"record {record['id']}: no column {column!r} to train on; it has {', '.join(sorted(record))}")
     target = as_target(record[column] or "")
