@@ -6,17 +6,20 @@ import sys
 from collections.abc import Sequence
 
 from drp import __version__, commands
-from drp.errors import DrpError
+from drp.errors import DrpError, choices
+
+WHAT = "Pruned reasoning datasets from declarative recipes, with lineage."
+EXAMPLES = """\
+for example:
+  drp plan mini                     what would run, why, and what it would cost
+  drp run mini                      do it (or: dvc repro recipes/mini/dvc.yaml)
+  drp why "a sentence of a target"  the steps, action, prompt, completion and question that it came from
+  drp COMMAND --help"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, the error's own, or 130 when interrupted."""
-    given_arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser(given_arguments)
-    given = parser.parse_args(given_arguments)
-    if not hasattr(given, "run"):
-        parser.print_help()
-        return 2
+    given = _parsed(sys.argv[1:] if arguments is None else list(arguments))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     try:
         return int(given.run(given) or 0)
@@ -31,19 +34,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of the command that is named, or of all of them where none is."""
-    parser = argparse.ArgumentParser(prog="drp", description="Pruned reasoning datasets from declarative recipes, with lineage.")
-    parser.add_argument("--version", action="version", version=f"drp {__version__}")
-    group = parser.add_subparsers(title="commands", metavar="COMMAND")
-    known = commands.names()
-    for name in given[:1] if given and given[0] in known else known:
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """What was given to the command that is named (only its file is loaded); with none, the help of all of them."""
+    known, name = commands.names(), arguments[0] if arguments else ""
+    if name in known:
         command = commands.get(name)
-        words = commands.summary(command)
-        own = group.add_parser(name, help=words, description=words)
+        own = argparse.ArgumentParser(prog=f"drp {name}", description=commands.summary(command))
         command.arguments(own)
-        own.set_defaults(run=command.run)
-    return parser
+        return own.parse_args(arguments[1:], argparse.Namespace(run=command.run))
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="drp", usage="drp [-h] [--version] COMMAND …", description=WHAT, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"drp {__version__}")
+    if name and not name.startswith("-"):
+        parser.error(f"there is no command {name!r}{choices(name, known)}")
+    parser.epilog = f"{commands.overview()}\n{EXAMPLES}"
+    parser.parse_args(arguments)
+    parser.print_help()
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,18 @@ A command's file has `arguments(parser)`, which declares what it takes, and `run
 import argparse
 import importlib
 import pkgutil
+import textwrap
 from typing import Protocol
+
+GROUPS = {
+    "build": ("check", "compile", "plan", "run", "status", "serve"),
+    "look": ("show", "head", "ops", "schema"),
+    "ask where it came from": ("why", "used", "deleted", "diff"),
+    "trust, take back, share": ("verify", "withdraw", "export", "cache"),
+    "after a change of an op's code": ("same",),
+    "called by DVC": ("stage", "counts"),
+}
+"""How the help orders them; what is in none comes last."""
 
 
 class Command(Protocol):
@@ -24,8 +35,24 @@ class Command(Protocol):
 
 
 def names() -> list[str]:
-    """Every command, in the order of the help."""
+    """Every command."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def overview() -> str:
+    """Every command with its first line, by group."""
+    known = names()
+    grouped = {name for group in GROUPS.values() for name in group}
+    groups = {**GROUPS, "others": tuple(name for name in known if name not in grouped)}
+    told = []
+    for title, group in groups.items():
+        lines = [_entry(name) for name in group if name in known]
+        told += [f"{title}:", *lines, ""] if lines else []
+    return "\n".join(told)
+
+
+def _entry(name: str) -> str:
+    return textwrap.fill(summary(get(name)), 100, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12)
 
 
 def get(name: str) -> Command:
