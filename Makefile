@@ -31,7 +31,7 @@ docs: $(VENV)/.dev
 	drp schema --write recipes/schema.json
 	drp compile
 
-# Trains the shipped student anew by its own recipe (an hour on 2 cores); its stage is frozen otherwise.
+# Trains the shipped student anew by its own recipe (half an hour on one core); its stage is frozen otherwise.
 mini-student: $(VENV)/.mini
 	drp compile --thaw mini-student
 	dvc repro recipes/mini-student/dvc.yaml
