@@ -18,7 +18,7 @@ from drp.lineage.snapshot import Snapshot
 from drp.pipeline import oplock
 from drp.pipeline.locked import Files, Lock, Made
 from drp.project import Project
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 
 AGAIN = "`dvc repro` makes it anew (`drp plan` says what that costs)"
 

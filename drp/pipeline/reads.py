@@ -16,7 +16,7 @@ from drp.errors import InputsChanged, UndeclaredRead
 from drp.fence import Fence
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 
 LOADS = ("transformers", "vllm")
 """Backends that load a model into the stage's own process: their libraries read and make files anywhere."""

@@ -17,7 +17,7 @@ from drp.mortality import die_with_dvc
 from drp.op import Report
 from drp.pipeline import door, oplock, texts
 from drp.pipeline.calling import Call, build_model
-from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
+from drp.pipeline.compile import OUTPUTS, model_paths, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
 from drp.pipeline.progress import Progress
 from drp.pipeline.reads import Reads
@@ -25,7 +25,8 @@ from drp.pipeline.work import CountedWork, StageWork, model_identity, write_json
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import price
-from drp.recipe.resolve import Recipe, RoleUse, Stage, resolved_file
+from drp.recipe.resolve import resolve_all
+from drp.recipe.stages import Recipe, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, TrailWriter, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
 from drp.store.completions import Owner, Store

@@ -20,7 +20,7 @@ from drp.planning.forecast import Fate, Forecast
 from drp.planning.why import Input, Upstream
 from drp.project import Project
 from drp.recipe.binding import model as bind
-from drp.recipe.resolve import Ref, RoleUse, Stage
+from drp.recipe.stages import Ref, RoleUse, Stage
 from drp.records import Kept, Outcome, Record, arrow
 from drp.sources import scheme_of
 from drp.store.completions import Store
