@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "drp"
 FLOORS = [
-    {"errors", "fence", "landlock", "mortality", "processes"},
+    {"errors", "disk", "fence", "landlock", "mortality", "processes"},
     {"records", "sorting", "text", "fingerprint", "statistics", "narration", "pieces", "replies"},
     {"models", "prompts", "teaching", "sources", "verifiers"},
     {"remote", "assembly", "style", "answering", "chat", "weights", "decoding", "pretraining", "targets", "training", "rules"},
