@@ -164,7 +164,7 @@ class Sums:
         stage = self.stages.get(node.address)
         if stage is None or stage.op.name != node.op:
             return None
-        now = {f"{ref.data}.parquet" for ref in (*stage.inputs, *(ref for refs in stage.named.values() for ref in refs))}
+        now = {f"{ref.data}.parquet" for ref in stage.refs()}
         if now != {path for path in node.deps if path.endswith(".parquet") and self.graph.maker(path)}:
             return None
         return [other for ref in stage.inputs if (other := self.graph.maker(f"{ref.data}.parquet"))]

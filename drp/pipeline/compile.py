@@ -141,18 +141,14 @@ def _lost(locked: Any, entry: dict[str, Any]) -> bool:
 
 def _deps(project: Project, stage: Stage) -> list[tuple[str, str | None]]:
     """(path as DVC reads it, file of its `vars` if it is interpolated): upstream outputs, models, prompts, source files."""
-    refs = [*stage.inputs, *(r for rs in stage.named.values() for r in rs)]
-    deps: list[tuple[str, str | None]] = [(f"{ref.data}.parquet", None) for ref in refs]
-    for use in _uses(stage):
+    deps: list[tuple[str, str | None]] = [(f"{ref.data}.parquet", None) for ref in stage.refs()]
+    for use in stage.uses():
         deps += [(path, None) for path in model_paths(project, use)]
     for key, name in stage.prompts.items():
         value = stage.values[key]
         deps.append(_path(value, "prompts/", ".j2"))
         deps += [(p.relative_to(project.root).as_posix(), None) for p in project.prompt(name).closure[1:]]
-    for key, value in stage.values.items():
-        option = stage.op.options.get(key)
-        if option and option.kind == "source" and "://" not in value.data:
-            deps.append(_path(value, "", ""))
+    deps += [_path(value, "", "") for value in stage.sources() if "://" not in value.data]
     return list(dict.fromkeys(deps))
 
 
@@ -177,7 +173,7 @@ def _params(project: Project, stage: Stage) -> list[Any]:
     by_file: dict[str, dict[str, None]] = {}
     for value in stage.values.values():
         by_file.setdefault(value.file, {})[".".join(value.path)] = None
-    for use in _uses(stage):
+    for use in stage.uses():
         if use.binding:
             by_file.setdefault(use.binding.file, {})[".".join(use.binding.path)] = None
         here: RoleUse | None = use
@@ -192,10 +188,6 @@ def _params(project: Project, stage: Stage) -> list[Any]:
     return [{file: list(keys)} for file, keys in by_file.items()]
 
 
-def _uses(stage: Stage) -> list[RoleUse]:
-    return [use for uses in stage.models.values() for use in uses.values()]
-
-
 def _entry(project: Project, role: str) -> dict[str, Any]:
     data = mapping(project.params)
     entry: dict[str, Any] = data.get("models", {}).get(role, {})
@@ -203,4 +195,4 @@ def _entry(project: Project, role: str) -> dict[str, Any]:
 
 
 def _uses_rules(project: Project, stage: Stage) -> bool:
-    return any(_entry(project, use.role).get("name") == oplock.RULES for use in _uses(stage) if not use.stage)
+    return any(_entry(project, use.role).get("name") == oplock.RULES for use in stage.uses() if not use.stage)

@@ -306,7 +306,7 @@ class _Work:
         return answered
 
     def _remade(self, model: Model) -> bool:
-        used = [u for named in self.stage.models.values() for u in named.values() if u.role == model.role and u.stage]
+        used = [use for use in self.stage.uses() if use.role == model.role and use.stage]
         return any((fate := self.probe.fate(u.stage)) is not None and fate.open for u in used if u.stage)
 
 

@@ -98,6 +98,19 @@ class Stage:
         """Where its records lie, without the ending; those of a published stage in git, beside its recipe."""
         return f"recipes/{self.ref.recipe}/published/{self.ref.name}" if self.publish else self.ref.data
 
+    def refs(self) -> tuple[Ref, ...]:
+        """Every stage whose records it reads."""
+        return (*self.inputs, *(ref for refs in self.named.values() for ref in refs))
+
+    def uses(self) -> list[RoleUse]:
+        """Every model that it uses."""
+        return [use for named in self.models.values() for use in named.values()]
+
+    def sources(self) -> list[Value]:
+        """Where its questions come from: files of the project, and addresses such as `hf://…`."""
+        kinds = {name: option.kind for name, option in self.op.options.items()}
+        return [v for k, v in self.values.items() if kinds.get(k) == "source" and v.data is not None]
+
     def joins(self) -> dict[str, list[str]]:
         """The stages behind each `stage@*`. DVC does not notice when a stage loses an input, so these are tracked."""
         listed = {"from": self.inputs, **self.named}
