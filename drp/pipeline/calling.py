@@ -14,7 +14,7 @@ from drp.pipeline.compile import model_paths
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import model as bind
-from drp.recipe.resolve import Ref, RoleUse, Stage
+from drp.recipe.stages import Ref, RoleUse, Stage
 from drp.records import Outcome, Record, read
 from drp.weights import resolve
 
