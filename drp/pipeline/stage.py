@@ -199,7 +199,7 @@ class Run:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _write(self, outcomes: Iterable[Outcome], step: Callable[[Outcome], None]) -> None:
-        op, name, detail = self.stage.op, self.ref.name, ""
+        op, name, detail, ids = self.stage.op, self.ref.name, "", 0
         if op.takes == "none":  # made here, in any order
             outcomes = in_order(outcomes, lambda o: str(o.record["id"]), self.part)
         with (
@@ -209,6 +209,7 @@ class Run:
         ):
             for outcome in outcomes:
                 step(outcome)
+                ids += hash(outcome.record["id"])
                 if isinstance(outcome, Kept):
                     kept.add(outcome.record)
                     trail.extend(outcome.trail)
@@ -227,6 +228,11 @@ class Run:
         if not op.makes_records and self.call.read != kept.rows + dropped.rows:
             raise DataError(
                 f"{self.ref.slug}: read {self.call.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished"
+            )
+        if not op.makes_records and self.call.ids != ids:
+            raise DataError(
+                f"{self.ref.slug}: kept and dropped records of other ids than it read; op {op.name!r} must keep them, or say "
+                "`MAKES_RECORDS = True` and make ids that extend those of its input (`<id>/…`), or name `parents` in its trail"
             )
 
     def _schema(self) -> Any:
