@@ -1,11 +1,16 @@
 """Temporary projects for tests: a real git repository, real DVC, small ops of the project's own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.forked import dvc
 
 BIN = Path(sys.executable).parent
 
@@ -113,18 +118,22 @@ class Project_:
 
     def run(self, *command: str, code: int | None = 0) -> str:
         """A command's output; its exit code must be `code` (None: any)."""
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.env(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=1800,
-            check=False,
-        )
-        assert code is None or done.returncode == code, f"{command} exited {done.returncode}:\n{done.stdout}"
-        return done.stdout
+        if command[0] == "dvc":
+            said, ended = dvc(command[1:], self.root, self.env())
+        else:
+            done = subprocess.run(
+                command,
+                cwd=self.root,
+                env=self.env(),
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=1800,
+                check=False,
+            )
+            said, ended = done.stdout, done.returncode
+        assert code is None or ended == code, f"{command} exited {ended}:\n{said}"
+        return said
 
     def write(self, path: str, text: str) -> Path:
         """A file of the project."""
@@ -178,7 +187,21 @@ def project(root: Path, recipe: str = RECIPE, name: str = "one", dvc: bool = Tru
     made.write(".gitignore", "/data/\n/models/\n__pycache__/\n")
     made.write(".dvcignore", "__pycache__\n*.pyc\n")
     if dvc:
-        made.run("git", "init", "-q", "-b", "main")
-        made.run("dvc", "init", "-q")
+        begin(made)
         made.commit("begin")
     return made
+
+
+def begin(made: Project_) -> None:
+    """What `git init` and `dvc init` leave; they ran once, in an empty folder, and each project gets a copy."""
+    shutil.copytree(_begun().name, made.root, dirs_exist_ok=True)
+
+
+@cache
+def _begun() -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory(prefix="drp-begun-")
+    made = Project_(Path(folder.name))
+    made.run("git", "init", "-q", "-b", "main")
+    made.run("dvc", "init", "-q")
+    (made.root / ".dvcignore").unlink()  # each has its own
+    return folder

@@ -14,7 +14,7 @@ import pytest
 from drp.cli import main
 from drp.narration import narrate
 from drp.records import read
-from tests.projects import Project_, project
+from tests.projects import Project_, begin, project
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,8 +119,7 @@ def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
     for name, text in OPS.items():
         made.write(f"ops/{name}.py", text)
     write_rows(made, rows(count))
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+    begin(made)
     made.commit("begin")
     return made
 

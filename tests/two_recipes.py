@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.projects import Project_
+from tests.projects import Project_, begin
 from tests.servers import ChatServer, Reply, said
 
 ROOT = Path(__file__).parents[1]
@@ -161,8 +161,7 @@ def _build(root: Path) -> Project_:
     made.write("recipes/last/recipe.yaml", LAST)
     for name, rows in SOURCES.items():
         made.write(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+    begin(made)
     anew(made, "--thaw", "last")
     made.run("drp", "compile")
     made.commit("run")
