@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from drp.cli import main
 from drp.narration import narrate
 from drp.records import read
+from tests.once import once
 from tests.projects import Project_, begin, project
 
 ROOT = Path(__file__).parents[1]
@@ -127,16 +127,14 @@ def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
 def reproduced(factory: pytest.TempPathFactory, name: str) -> Project_:
     """A project of that name where recipe `one` has run, in git: copied, since it is run once for all tests of a session."""
     root = factory.mktemp(name) / "p"
-    shutil.copytree(_once(factory.getbasetemp()).root, root, symlinks=True)
+    shutil.copytree(once(factory, "taught", _reproduced), root, symlinks=True)
     return Project_(root)
 
 
-@cache
-def _once(folder: Path) -> Project_:
-    made = taught(folder / "taught" / "p")
+def _reproduced(root: Path) -> None:
+    made = taught(root)
     made.repro()
     made.commit("reproduced")
-    return made
 
 
 def patterned(made: Project_, folder: Path) -> Project_:

@@ -42,7 +42,7 @@ LEARN = '''
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
-    return two_recipes(tmp_path_factory.mktemp("two"))
+    return two_recipes(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

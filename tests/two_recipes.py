@@ -8,6 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.once import once
 from tests.projects import Project_, begin
 from tests.servers import ChatServer, Reply, said
 
@@ -123,7 +126,6 @@ SOURCES = {
 }
 ENDS = (("base", "table"), ("more", "first"), ("last", "again"), ("last", "second"))
 """The stages from which all others are reached."""
-_BUILT: list[Path] = []
 
 
 def think(number: int, body: dict[str, Any]) -> Reply:
@@ -140,15 +142,14 @@ def think(number: int, body: dict[str, Any]) -> Reply:
     return said(f"<think>\n{thought}\n</think>\n\nThe answer is \\boxed{{{total}}}.")
 
 
-def two_recipes(folder: Path) -> Project_:
-    """A copy of the project, compiled, run and committed; it is built once a process."""
-    if not _BUILT:
-        _BUILT.append(_build(folder / "original").root)
-    shutil.copytree(_BUILT[0], folder / "copy", symlinks=True)
-    return Project_(folder / "copy")
+def two_recipes(factory: pytest.TempPathFactory) -> Project_:
+    """A copy of the project, compiled, run and committed; it is built once for all tests of a session."""
+    root = factory.mktemp("two") / "copy"
+    shutil.copytree(once(factory, "two-recipes", _build), root, symlinks=True)
+    return Project_(root)
 
 
-def _build(root: Path) -> Project_:
+def _build(root: Path) -> None:
     made = Project_(root)
     root.mkdir(parents=True)
     shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
@@ -165,7 +166,6 @@ def _build(root: Path) -> Project_:
     anew(made, "--thaw", "last")
     made.run("drp", "compile")
     made.commit("run")
-    return made
 
 
 def anew(made: Project_, *compiled: str) -> list[str]:
