@@ -1,11 +1,13 @@
 """Temporary projects for tests: a real git repository, real DVC, small ops of the project's own."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,6 +148,10 @@ class Project_:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
         return file
+
+    def write_rows(self, path: str, rows: Iterable[Mapping[str, object]]) -> Path:
+        """A JSONL file of the project."""
+        return self.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace text in a file; it must be there."""

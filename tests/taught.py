@@ -108,7 +108,7 @@ def rows(count: int, first: int = 0) -> list[dict[str, str]]:
 
 def write_rows(made: Project_, found: list[dict[str, str]]) -> None:
     """The source file."""
-    made.write("sums.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    made.write_rows("sums.jsonl", found)
 
 
 def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:

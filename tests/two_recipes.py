@@ -2,7 +2,6 @@
 behind a server, a teacher, an adapter, models trained from scratch and further, an evaluation; every stage really runs, but the trainings only keep
 their ledgers."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.once import once
+from tests.own_ops import GROW, LEARN
 from tests.projects import Project_, begin
 from tests.servers import ChatServer, Reply, said
 
@@ -35,7 +35,7 @@ stages:
   edits: {op: edit, from: steps, model: teacher, prompt: edit}
   pruned: {op: reassemble, from: edits, model: teacher, prompt: reassemble}
   targets: {op: verify, from: pruned, keep: correct}
-  adapter: {op: tune, from: targets, model: student}
+  adapter: {op: learn, from: targets, model: student}
   scores: {op: evaluate, models: {base: student, drp: adapter}, on: [exam], prompt: ask, runs: 2, cutoff: 640}
   table: {op: compare, from: scores, base: base, bootstrap: 20}
 """
@@ -63,53 +63,7 @@ run:
   pupil: {{backend: openai, base_url: "{url}"}}
   rules: {{backend: rules}}
 """
-OPS = {
-    "tune": '''
-        """Keep a ledger as sft does, and leave a folder that depends on all of it."""
-        from collections.abc import Iterable, Iterator
-        from typing import TypedDict
-        from drp.op import Kept, Model, Outcome, Record, Work
-
-        VERSION = 1
-        NEEDS = ("target",)
-        MAKES_MODEL = True
-        REPLACES = True
-
-        class Adds(TypedDict):
-            id: str
-            n_tokens: int
-            n_trained_tokens: int
-            steps_seen: list[int]
-
-        def tune(records: Iterable[Record], work: Work, *, model: Model) -> Iterator[Outcome]:
-            rows = list(records)
-            (work.out / "adapter_config.json").write_text(f"{[row['target'] for row in rows]}")
-            for number, row in enumerate(rows, 1):
-                yield Kept({"id": row["id"], "n_tokens": 10, "n_trained_tokens": 4, "steps_seen": [number, 100 + number]})
-        ''',
-    "grow": '''
-        """Keep a ledger as pretrain does, which names no steps, and leave a folder."""
-        from collections.abc import Iterable, Iterator
-        from typing import TypedDict
-        from drp.op import Kept, Model, Outcome, Record, Work
-
-        VERSION = 1
-        NEEDS = ("thought",)
-        MAKES_MODEL = True
-        REPLACES = True
-
-        class Adds(TypedDict):
-            id: str
-            n_tokens: int
-            n_trained_tokens: int
-
-        def grow(records: Iterable[Record], work: Work, *, start: Model | None = None) -> Iterator[Outcome]:
-            rows = list(records)
-            (work.out / "config.json").write_text(f"{start and start.content} {[row['thought'] for row in rows]}")
-            for row in rows:
-                yield Kept({"id": row["id"], "n_tokens": 10, "n_trained_tokens": 4})
-        ''',
-}
+OPS = {"learn": LEARN, "grow": GROW}
 
 
 def question(first: int, second: int) -> dict[str, str]:
@@ -161,7 +115,7 @@ def _build(root: Path) -> None:
     made.write("recipes/more/recipe.yaml", MORE)
     made.write("recipes/last/recipe.yaml", LAST)
     for name, rows in SOURCES.items():
-        made.write(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        made.write_rows(f"{name}.jsonl", rows)
     begin(made)
     anew(made, "--thaw", "last")
     made.run("drp", "compile")
