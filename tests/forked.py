@@ -24,6 +24,8 @@ MODULES = (
     "dulwich.ignore", "dulwich.trailers", "ruamel.yaml", "platformdirs", "configobj",
 )  # fmt: skip
 """What a `dvc repro` imports."""
+LONGEST = 1800
+"""Seconds, after which a DVC is ended."""
 _TURN = Lock()
 
 
@@ -81,6 +83,7 @@ def _become(folder: str, environment: dict[str, str], out: str) -> None:
         os.close(file)
     os.dup2(1, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.alarm(LONGEST)
 
 
 if __name__ == "__main__":

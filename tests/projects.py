@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.forked import dvc
+from tests import forked
 
 BIN = Path(sys.executable).parent
 
@@ -126,7 +126,7 @@ class Project_:
     def run(self, *command: str, code: int | None = 0) -> str:
         """A command's output; its exit code must be `code` (None: any)."""
         if command[0] == "dvc":
-            said, ended = dvc(command[1:], self.root, self.env())
+            said, ended = forked.dvc(command[1:], self.root, self.env())
         else:
             done = subprocess.run(
                 command,
