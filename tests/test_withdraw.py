@@ -253,7 +253,7 @@ def test_what_cannot_be_withdrawn_is_refused_with_what_is_near_and_nothing_is_wr
 def test_after_a_withdrawal_only_what_depends_on_it_runs_and_only_what_changed_is_asked(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    made = two_recipes(tmp_path_factory.mktemp("two"))
+    made = two_recipes(tmp_path_factory)
     name = next(key for key, row in data(made, "base/left").items() if row["question"] == question(10, 7)["question"])
     scores = data(made, "base/scores")
     held = next(key for key, row in data(made, "base/exam").items() if row["question"] == question(32, 8)["question"])
