@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,19 +57,23 @@ def _server() -> "subprocess.Popen[str]":
 
 def _serve() -> None:
     for name in MODULES:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # of another version of DVC: what is not imported now, each imports by itself
+            importlib.import_module(name)
     gc.freeze()
     while line := sys.stdin.readline():
         pid = os.fork()
         if pid == 0:
-            arguments, folder, environment, out = json.loads(line)
-            _become(folder, environment, out)
-            from dvc.cli import main
+            code = 1
+            try:
+                arguments, folder, environment, out = json.loads(line)
+                _become(folder, environment, out)
+                from dvc.cli import main
 
-            sys.argv = ["dvc", *arguments]
-            code = main(arguments)
-            sys.stdout.flush()
-            os._exit(code)  # what was imported for all need not be torn down by each
+                sys.argv = ["dvc", *arguments]
+                code = main(arguments)
+            finally:
+                sys.stdout.flush()
+                os._exit(code)  # never back into the loop; what was imported for all need not be torn down by each
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
