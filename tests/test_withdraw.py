@@ -12,7 +12,7 @@ from drp.models import Completion
 from drp.ops.load import load
 from drp.recipe.read import load as yaml
 from drp.records import Dropped, Kept, read
-from drp.store.completions import Store
+from drp.store.completions import Owner, Store
 from drp.withdrawing.exclusion import put
 from tests.fakes import FakeWork
 from tests.projects import Project_, project
@@ -333,6 +333,12 @@ def test_a_question_that_others_have_in_them_is_looked_for_and_not_forgotten_bli
     assert told["commands"][0] == f"drp cache forget --mentions {ids[texts[0]]}", "nothing is removed by it"
     assert told["mentions"][ids[texts[0]]]["others"] == [ids[texts[1]]]
     assert f"other questions have it in them too, and so their prompts: {ids[texts[1]]}" in made.run(*told["commands"][0].split())
+    store = Store(made.root / ".dvc/cache/drp/completions.sqlite")
+    store.used(Owner("theirs", "answers"), [_ask(made, texts[1])])
+    store.close()
+    told = json.loads(made.run("drp", "withdraw", ids[texts[1]], "--reason", "x", "--json"))
+    assert told["commands"][0] == f"drp cache forget --mentions {ids[texts[1]]}"
+    assert told["mentions"][ids[texts[1]]]["strangers"] == ["theirs/answers"], "of another project that shares the store"
     short = made.run("drp", "withdraw", ids[texts[2]], "--reason", "x")
     assert "'1 + 1?': is too short to be looked for" in " ".join(short.split())
     assert "--mentions" not in short

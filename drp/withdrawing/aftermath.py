@@ -15,7 +15,7 @@ from drp.lineage.used import beginnings
 from drp.store.exchange import strip
 from drp.withdrawing.narrow import targets
 from drp.withdrawing.withdraw import Edit, Found
-from drp.withdrawing.wording import Wording, asked, wording
+from drp.withdrawing.wording import Wording, asked, strangers, wording
 
 SHOWN = 8
 """Commands that people see without `--full`."""
@@ -28,17 +28,25 @@ KEEPS = (
 @dataclass(frozen=True)
 class Said:
     """The replies to a question: `mention`, how many prompts of the store have its text in them; `cited`, how many of those its
-    records cite; `files`, how many there are in each exported file."""
+    records cite; `files`, how many there are in each exported file; `strangers`, the stages that used one and are not ours."""
 
     wording: Wording
     mention: int
     cited: int
     files: dict[str, int]
+    strangers: list[str]
+
+    @property
+    def look(self) -> str:
+        """Why not to forget them unseen; empty where only the question's own replies are found."""
+        found = [f"{plural(others, 'other question')} say the same and more"] if (others := len(self.wording.others)) else []
+        found += [f"stages that are not of this project use some ({listed(self.strangers, 3)})"] if self.strangers else []
+        return f"look first, then --yes: {', '.join(found)}; " if found else ""
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
         found = {"mention": self.mention, "cited": self.cited, "files": self.files, "others": list(self.wording.others)}
-        return found | {"too_short": self.wording.short}
+        return found | {"too_short": self.wording.short, "strangers": self.strangers}
 
 
 def aftermath(lineage: Lineage, found: Sequence[Found], edits: Sequence[Edit], written: bool) -> Branch:
@@ -68,7 +76,7 @@ def aftermath(lineage: Lineage, found: Sequence[Found], edits: Sequence[Edit], w
         "shared": sorted(lineage.replies.files) if keys else [], "not_here": [at for at, one in met.items() if one.absent],
     }  # fmt: skip
     left = {key: stages for key, stages in keys.items() if key not in told}
-    commands = [*_thaw(facts), *_forget(said, left), *_run(facts)]
+    commands = [*_thaw(facts), *_forget(said, left, facts["shared"]), *_run(facts)]
     facts["commands"] = [branch.name for branch in commands]
     reports = [replace(report(lineage, node), aside=True) for node in again.sure if node.report]
     below = (*_edited(found, edits), *_touched(facts, again.words()), *reports, *commands, *_notes(facts, said))
@@ -84,8 +92,9 @@ def _said(lineage: Lineage, found: Sequence[Found], cited: Mapping[str, Any]) ->
             continue
         keys = [] if own.short else asked(lineage, own.text)
         files = {} if own.short else {path: len(strip(file, "", own.text, write=False)) for path, file in _shared(lineage)}
-        replies.append(Said(own, len(keys), len(cited.keys() & keys), {path: count for path, count in files.items() if count}))
-        told |= set() if own.others else {*keys}
+        files = {path: count for path, count in files.items() if count}
+        replies.append(Said(own, len(keys), len(cited.keys() & keys), files, strangers(lineage, keys)))
+        told |= set() if replies[-1].look else {*keys}
     return replies, told
 
 
@@ -132,12 +141,11 @@ def _thaw(facts: dict[str, Any]) -> Iterator[Branch]:
         yield Branch("run", f"drp compile --thaw {recipe}", "its published model saw it, and is frozen")
 
 
-def _forget(said: Iterable[Said], left: Mapping[str, Sequence[str]]) -> Iterator[Branch]:
-    """By the text before anything is made anew, for then the text is no more; by key what the text does not find."""
+def _forget(said: Iterable[Said], left: Mapping[str, Sequence[str]], shared: Sequence[str]) -> Iterator[Branch]:
+    """By the text before anything is made anew, for then the text is no more; by key what it does not find, or not alone."""
     for one in said:
-        name, others = one.wording.id, len(one.wording.others)
-        look = f"look first, then --yes: {plural(others, 'other question')} say the same and more; " if others else ""
-        sure = "" if others else " --yes"
+        name, look = one.wording.id, one.look
+        sure = "" if look else " --yes"
         if one.mention:
             more = one.mention - one.cited
             rest = f", {more} that no record of it cites (refused, of earlier prompts, or another project's)" if more else ""
@@ -147,7 +155,7 @@ def _forget(said: Iterable[Said], left: Mapping[str, Sequence[str]]) -> Iterator
             words = f"{look}{_replies(count)} in the shared file; then `dvc add {path}`"
             yield Branch("run", f"drp cache forget --mentions {name} --file {path}{sure}", words)
     for number, (key, stages) in enumerate(left.items()):
-        words = f"of {', '.join(stages)}"
+        words = f"of {', '.join(stages)}" + (f"; and again with --file {', --file '.join(shared)}" if shared else "")
         yield Branch("run", f"drp cache forget --yes --key {key[:16]}", words, {"key": key}, aside=number >= SHOWN)
     if (more := len(left) - SHOWN) > 0:
         yield Branch("and", plural(more, "completion"), "--full lists them")

@@ -1,7 +1,7 @@
 """A question's own text: what is asked with it, found in prompts letter by letter; which other questions have it in them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from drp.errors import DataError
@@ -89,3 +89,15 @@ def asked(lineage: Lineage, text: str) -> list[str]:
     store = lineage.replies.store
     sql = f"select key from completions where {MENTIONS} order by key"
     return [key.hex() for (key,) in store.rows(sql, mentioning(text))] if store else []
+
+
+def strangers(lineage: Lineage, keys: Sequence[str]) -> list[str]:
+    """The stages whose last runs used any of these completions, and that are none of this project's: a store may be shared."""
+    store, found = lineage.replies.store, set[str]()
+    sql = (
+        "select distinct s.recipe || '/' || s.stage from completions c join uses u on u.completion = c.id "
+        "join stages s on s.id = u.stage where c.key = ? and s.stage <> ''"
+    )
+    for key in keys if store else ():
+        found |= {name for (name,) in store.rows(sql, (bytes.fromhex(key),))} if store else set()
+    return sorted(found - lineage.graph.nodes.keys())
