@@ -487,6 +487,50 @@ def test_nothing_is_forgotten_without_a_yes(
     assert has(path, mixed[0], mixed[3]) == [True, True]
 
 
+# -- by what a prompt says --------------------------------------------------------------------------------------------------------
+
+QUESTION = 'What is "5" + 7\\n?\nGive a number.'
+"""With all that JSON escapes."""
+
+
+def test_what_a_text_was_asked_with_is_shown_with_its_users_and_forgotten_only_when_told(cache: Cache, path: Path) -> None:
+    edited, refused, split = ask(f"Edit: {QUESTION} Okay."), ask(f"{QUESTION}\nGo on."), ask("What is 5 + 7? Give a number.")
+    fill(path, EDITS, edited, split)
+    fill(path, STEPS, edited)
+    store = Store(path)
+    store.keep([(refused, answer(refused))])
+    store.close()
+    out = cache("forget", "--mentions", QUESTION)
+    assert "2 completions, 2 of them whole" in out
+    assert "  1 used by one/edits\n  1 used by one/steps--skill\n  1 used by no stage's last run" in out
+    assert "--yes forgets them" in out
+    assert has(path, edited, refused, split) == [True, True, True], "it only looked"
+    assert "0 completions" in cache("forget", "--mentions", "what is 5 + 7?", "--yes"), "letter by letter"
+    assert "too short" in cache("forget", "--mentions", "5 + 7?", "--yes", code=2)
+    assert "forgot 2" in cache("forget", "--mentions", QUESTION, "--yes")
+    assert has(path, edited, refused, split) == [False, False, True]
+
+
+def test_what_a_text_was_asked_with_is_taken_out_of_an_exported_file_and_the_rest_stays(cache: Cache, path: Path) -> None:
+    gone, stays = ask(f"Edit: {QUESTION}"), ask("Edit: What is 6 + 7? Give a number.")
+    fill(path, EDITS, stays)
+    cache("export", "--out", "without.parquet")
+    fill(path, EDITS, gone)
+    cache("export", "--out", "with.parquet")
+    shared = Path("with.parquet")
+    before = shared.read_bytes()
+    assert "with.parquet: 1 completions\n  1 used by one/edits" in cache(
+        "forget", "--mentions", QUESTION, "--file", "with.parquet"
+    )
+    assert shared.read_bytes() == before
+    assert "then: dvc add with.parquet" in cache("forget", "--mentions", QUESTION, "--file", "with.parquet", "--yes")
+    assert shared.read_bytes() == Path("without.parquet").read_bytes()
+    assert has(path, gone, stays) == [True, True], "the store is another matter"
+    assert "--mentions and --key alone" in cache("forget", "--unused", "--file", "with.parquet", "--yes", code=2)
+    cache("forget", "--key", stays.key()[:12], "--file", "with.parquet", "--yes")
+    assert pq.read_table(shared).num_rows == 0
+
+
 # -- with real DVC -------------------------------------------------------------------------------------------------------------
 
 RECIPE = """\

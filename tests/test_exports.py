@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import io
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -53,6 +54,8 @@ licences:
   questions/: cc0-1.0
   pupil/seven-b: mit
   rules: apache-2.0
+languages:
+  questions/: en
 """
 TARGETS = "data/fruit/targets.parquet"
 
@@ -357,6 +360,47 @@ def test_a_data_card_reads_back_with_the_hubs_own_classes(made: Project_, tmp_pa
     assert f"| {counts['correct']['read']} | {counts['correct']['kept']} | {dropped} |" in row
     commit = made.run("git", "rev-parse", "HEAD").strip()
     assert f"source files and own ops that it was made from are those of commit `{commit}`." in card.text
+
+
+def test_a_data_card_tells_what_was_pruned_as_deleted_counts_it(made: Project_) -> None:
+    text = exported(made, "card", "fruit")
+    rows = list(read(made.root / TARGETS))
+    thought, pruned = (sum(len(row[name]) for row in rows) for name in ("thought", "pruned"))
+    assert f"{thought:,} characters of thought became {pruned:,} ({pruned / thought:.1%}), in {len(rows):,} records." in text
+    [told] = json.loads(made.run("drp", "deleted", "fruit", "--json"))
+    lines = text.splitlines()
+    for action, word in {"keep": "kept", "delete": "deleted"}.items():
+        steps = sum(row["steps"] for row in told["steps"] if row["action"] == action)
+        assert any(line.startswith(f"| {word} | {steps:,} | {told['characters'][action]:,} |") for line in lines), action
+    for row in told["steps"]:
+        assert any(line.startswith(f"| {row['skill']} | ") and f" {row['steps']:,} " in line for line in lines), row
+    before, after = re.findall(r"```text\n(.*?)\n```", text, re.S)
+    assert any((row["thought"].strip(), row["pruned"].strip()) == (before, after) for row in rows)
+    assert "The teacher was `rules`: an offline teacher" in text
+    answers = list(read(made.root / "data/fruit/traces.parquet"))
+    cut = sum(row["finish"] == "length" for row in answers)
+    assert f"Of {len(answers)} answers of `fruit/traces`, {cut} were cut off" in text
+    assert "`fruit/correct` dropped" in text
+    assert "https://arxiv.org/abs/2505.13975" in text
+    assert "What was pruned" not in exported(made, "card", "fruit/traces")
+
+
+def test_a_card_has_a_language_only_where_one_is_told_and_says_which_stage_is_of_which_commit(copy: Project_) -> None:
+    assert front(exported(copy, "card", "fruit"))["language"] == ["en"]
+    copy.edit("params.yaml", "languages:\n  questions/: en\n", "")
+    assert "language" not in front(exported(copy, "card", "fruit"))
+    first = copy.run("git", "rev-parse", "HEAD").strip()
+    lock = copy.root / "recipes/fruit/dvc.lock"
+    text = lock.read_text()
+    lock.write_text(re.sub(r"^  targets:\n(    .*\n|  - .*\n)*", "", text, flags=re.M))
+    copy.commit("without")
+    lock.write_text(text)
+    copy.commit("with")
+    second = copy.run("git", "rev-parse", "HEAD").strip()
+    card = exported(copy, "card", "fruit")
+    assert "those of these commits, each stage's of the one that brought its outcome:" in card
+    assert f"- `{second}`: `fruit/targets`\n" in card
+    assert f"- `{first}`: `fruit/apples`, `fruit/pears`, " in card
 
 
 def test_datasets_loads_the_data_by_the_card_that_lies_beside_it(copy: Project_, tmp_path: Path) -> None:

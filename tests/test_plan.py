@@ -510,3 +510,49 @@ def test_a_hand_written_stage_reads_a_folder_of_outputs_or_is_named_as_not_looke
     assert told.states("up to date") == set(told.stages)
     os.unlink(made.root / "data/one/a.parquet")
     assert Told(made).states("may run") >= {"one:whole"}, "what the folder will be is not known before it is back"
+
+
+TRAIN = """
+    \"\"\"Leave a folder, as a training does.\"\"\"
+    import time
+    from collections.abc import Iterable, Iterator
+    from typing import TypedDict
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+    MAKES_MODEL = True
+    REPLACES = True
+
+    class Adds(TypedDict):
+        id: str
+
+    def train(records: Iterable[Record], work: Work, *, nap: float = 0.0) -> Iterator[Outcome]:
+        rows = list(records)
+        time.sleep(nap)
+        (work.out / "config.json").write_text("{}")
+        for row in rows:
+            yield Kept({"id": row["id"]})
+    """
+
+
+def test_a_plan_says_how_long_training_took_last_and_where_nobody_knows(tmp_path: Path) -> None:
+    recipe = "stages:\n  a: {op: make, size: 3}\n  t: {op: train, from: a, nap: 1.5}\n"
+    made = project(tmp_path / "p", recipe)
+    made.write("ops/train.py", TRAIN)
+    assert Told(made).plain["totals"]["training"] == {"new": 0, "most": 0, "unknown": ["one/t"]}
+    out = made.run("drp", "plan")
+    assert "training, time unknown" in out
+    assert "+ training, unknown (one/t)" in out
+    made.repro()
+    assert "training" not in made.run("drp", "plan"), "there is none to come"
+    made.edit("recipes/one/recipe.yaml", "size: 3", "size: 4")
+    told = Told(made)
+    assert told.stages["one:t"]["state"] == "may run"
+    took = told.stages["one:t"]["training"]["seconds"]
+    assert 1.5 <= took < 60
+    assert told.plain["totals"]["training"] == {"new": 0, "most": took, "unknown": []}
+    out = made.run("drp", "plan")
+    assert f"training, {took:.0f} s last time" in out
+    assert f"+ training, up to {took:.0f} s as last time" in out
+    made.edit("recipes/one/recipe.yaml", "nap: 1.5", "nap: 0.1")
+    assert f"+ training, ≈ {took:.0f} s as last time" in made.run("drp", "plan")

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from drp.errors import ConfigError
+from drp.models import Completion
 from drp.ops.load import load
 from drp.recipe.read import load as yaml
 from drp.records import Dropped, Kept, read
+from drp.store.completions import Owner, Store
 from drp.withdrawing.exclusion import put
 from tests.fakes import FakeWork
 from tests.projects import Project_, project
-from tests.two_recipes import anew, question, two_recipes
+from tests.servers import ChatServer
+from tests.test_store import ask
+from tests.two_recipes import PARAMS, anew, question, think, two_recipes
 
 QUICK = """\
 # what this is for
@@ -64,8 +68,10 @@ def anew_of(made: Project_, *stages: str) -> None:
     made.run("dvc", "repro", "-s", *(f"recipes/{stage.replace('/', '/dvc.yaml:')}" for stage in stages))
 
 
-def row_id(made: Project_, row: int) -> str:
-    return next(name for at in ("one/a", "one/b") for name, record in data(made, at).items() if record["row"] == str(row))
+def row_id(made: Project_, row: int, *stages: str) -> str:
+    return next(
+        name for at in stages or ("one/a", "one/b") for name, record in data(made, at).items() if record["row"] == str(row)
+    )
 
 
 # -- the op ------------------------------------------------------------------------------------------------------------------
@@ -183,6 +189,29 @@ def test_a_row_is_withdrawn_by_its_source_and_key_and_a_source_that_never_ran_is
     assert f"withdrawn: {{{name}: wrong}}" in (quick.root / "recipes/one/recipe.yaml").read_text()
 
 
+def test_a_row_that_is_another_record_in_each_stage_is_withdrawn_from_the_one_that_is_named(tmp_path: Path) -> None:
+    made = project(
+        tmp_path / "p",
+        "stages:\n  a: {op: load, source: 'gym://leg_counting', size: 3}\n"
+        "  b: {op: load, source: 'gym://leg_counting', size: 3, seed: 7}\n"
+        "  c: {op: load, source: 'gym://leg_counting', size: 3, skip: 1}\n",
+    )
+    made.repro()
+    names = {stage: row_id(made, 1, f"one/{stage}") for stage in "abc"}
+    assert names["a"] == names["c"] != names["b"]
+    row = ("--source", "gym://leg_counting", "--row", "1", "--reason", "wrong")
+    out = made.run("drp", "withdraw", *row, code=1)
+    assert f"--in one/a ({names['a']})" in out
+    assert f"--in one/b ({names['b']})" in out
+    told = json.loads(made.run("drp", "withdraw", *row, "--in", "one/a", "--json"))
+    assert [one["stages"] for one in told["withdrawn"]] == [["one/a", "one/c"]], (
+        "all stages that have it, not the named one alone"
+    )
+    assert told["edits"].keys() == {"recipes/one/recipe.yaml"}
+    guide = (Path(__file__).parents[1] / "docs/guide.md").read_text()
+    assert "drp withdraw --source gym://leg_counting --row 17 --in mini/legs --reason" in guide
+
+
 def test_a_level_of_an_axis_that_has_exclusions_of_its_own_gets_this_one_too(tmp_path: Path) -> None:
     recipe = (
         "stages:\n  a: {op: load, source: q.jsonl}\n  b: {op: mix, from: 'a@*'}\naxes:\n  size:\n"
@@ -283,6 +312,85 @@ def test_after_a_withdrawal_only_what_depends_on_it_runs_and_only_what_changed_i
         made.run("drp", "cache", "forget", "--yes", "--key", key)
     again = json.loads(made.run("drp", "withdraw", name, "--reason", "asked", "--json"))
     assert (again["edits"], again["completions"]) == ({}, {})
+
+
+def test_the_commands_that_it_prints_run_what_it_said_and_leave_nobodys_reply_to_it_and_everybody_elses(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    made = two_recipes(tmp_path_factory.mktemp("two"))
+    made.write("recipes/elsewhere/recipe.yaml", "stages:\n  dear: {op: load, source: left.jsonl, limit: 1}\n")
+    made.run("drp", "cache", "export", "base")
+    made.run("dvc", "add", "-q", "recipes/base/completions.parquet")
+    text, other = (question(n, 7)["question"] for n in (10, 11))
+    name = next(key for key, row in data(made, "base/left").items() if row["question"] == text)
+    _, lone = _ask(made, text), _ask(made, other)  # of an earlier prompt: no last run used them
+    told = json.loads(made.run("drp", "withdraw", name, "--reason", "asked", "--json"))
+    people = made.run("drp", "withdraw", name, "--reason", "asked").splitlines()
+    assert "17 stages to make anew; 4 checkpoints learned from it" in people[0]
+    assert not [command for command in told["commands"] if "dvc repro" in command or "--unused" in command]
+    assert all(f"run {command}" in "\n".join(people) for command in told["commands"])
+    *forget, last = told["commands"]
+    assert f"drp cache forget --mentions {name} --file recipes/base/completions.parquet --yes" in forget
+    found = told["mentions"][name]
+    assert found["mention"] == found["cited"] + 1 == len(told["completions"]) + 1
+    for command in forget:
+        made.run(*command.split())
+    requests = _requests(made)
+    assert not [request for request in requests.values() if text in request]
+    assert lone in requests, "what others asked stays"
+    assert not [row for row in read(made.root / "recipes/base/completions.parquet") if text in row["request"]]
+    assert last == "drp run base more last"
+    with ChatServer(think) as server:
+        made.write("params.yaml", PARAMS.format(url=server.url))
+        ran = {entry.replace(":", "/") for entry in made.ran(made.run(*last.split()))}
+    assert {name for name in ran if not name.endswith("/counts")} == set(told["stages"])
+    assert "is not here any more" in made.run("drp", "cache", "forget", "--mentions", name, code=1)
+
+
+def test_only_the_stages_concerned_are_named_where_their_recipe_has_others_to_run(quick: Project_) -> None:
+    recipe = (quick.root / "recipes/one/recipe.yaml").read_text()
+    quick.write("recipes/one/recipe.yaml", recipe + "  costly: {op: load, source: q.jsonl, limit: 1}\n")
+    told = json.loads(quick.run("drp", "withdraw", row_id(quick, 3), "--reason", "x", "--json"))
+    assert told["commands"] == ["drp run one:m two"]
+
+
+def test_a_question_that_others_have_in_them_is_looked_for_and_not_forgotten_blindly(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "stages:\n  a: {op: load, source: q.jsonl}\n")
+    texts = ["How many apples are there?", "How many apples are there? And pears?", "1 + 1?"]
+    made.write("q.jsonl", "".join(json.dumps({"question": text, "answer": "2"}) + "\n" for text in texts))
+    anew_of(made, "one/a")
+    ids = {row["question"]: row["id"] for row in data(made, "one/a").values()}
+    for text in texts:
+        _ask(made, text)
+    told = json.loads(made.run("drp", "withdraw", ids[texts[0]], "--reason", "x", "--json"))
+    assert told["commands"][0] == f"drp cache forget --mentions {ids[texts[0]]}", "nothing is removed by it"
+    assert told["mentions"][ids[texts[0]]]["others"] == [ids[texts[1]]]
+    assert f"other questions have it in them too, and so their prompts: {ids[texts[1]]}" in made.run(*told["commands"][0].split())
+    store = Store(made.root / ".dvc/cache/drp/completions.sqlite")
+    store.used(Owner("theirs", "answers"), [_ask(made, texts[1])])
+    store.close()
+    told = json.loads(made.run("drp", "withdraw", ids[texts[1]], "--reason", "x", "--json"))
+    assert told["commands"][0] == f"drp cache forget --mentions {ids[texts[1]]}"
+    assert told["mentions"][ids[texts[1]]]["strangers"] == ["theirs/answers"], "of another project that shares the store"
+    short = made.run("drp", "withdraw", ids[texts[2]], "--reason", "x")
+    assert "'1 + 1?': is too short to be looked for" in " ".join(short.split())
+    assert "--mentions" not in short
+
+
+def _ask(made: Project_, text: str) -> str:
+    """An answer in the store that no stage's last run used; its key."""
+    request = ask(f"An earlier prompt. {text}")
+    store = Store(made.root / ".dvc/cache/drp/completions.sqlite")
+    store.keep([(request, Completion("yes", "stop", 1, 1, "fake"))])
+    store.close()
+    return request.key()
+
+
+def _requests(made: Project_) -> dict[str, str]:
+    store = Store(made.root / ".dvc/cache/drp/completions.sqlite")
+    found = {key.hex(): request for key, request in store.rows("select key, request from completions")}
+    store.close()
+    return found
 
 
 def _payments(made: Project_) -> list[tuple[str, str]]:

@@ -10,6 +10,8 @@ from drp.errors import ConfigError, DataError, choices
 from drp.project import Project
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from drp.store.completions import Owner, Store
     from drp.store.repair import Health
     from drp.store.upkeep import Chosen
@@ -18,6 +20,8 @@ EXAMPLES = """a condition in SQL, as "finish = 'length'" or "text like '%%sorry%
 COLUMNS = "finish, prompt_tokens, completion_tokens, model, served, error, text, age_days, key"
 FAULTS = 100
 """Faults that are printed; the others are counted."""
+FEW = 5
+"""Questions that are named; the others are counted."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     forget.add_argument("--stage", metavar="STAGE", help="those that this stage used, in all its variants")
     forget.add_argument("--where", metavar="EXPR", default="", help=f"{EXAMPLES}; columns: {COLUMNS}")
     forget.add_argument("--key", metavar="KEY", default="", help="that one, by its key or the beginning of it")
+    forget.add_argument(
+        "--mentions", metavar="ID|TEXT", default="", help="those whose prompts have this text in them, or a record's question"
+    )
+    forget.add_argument("--file", type=Path, metavar="FILE", help="with --mentions, --key: those in an exported file, not here")
     forget.add_argument("--unused", action="store_true", help="those that no stage's last run used")
     forget.add_argument("--failed", action="store_true", help="those that are no answers: errors, filtered content")
     forget.add_argument("--dry-run", action="store_true", help="say what would be forgotten, and leave it")
@@ -234,20 +242,26 @@ def _forget(project: Project, given: argparse.Namespace) -> None:
     from drp.store.exchange import owners
     from drp.store.upkeep import Choice, choosing, forget
 
-    if not any((given.name, given.stage, given.where, given.key, given.unused, given.failed)):
-        raise ConfigError("say what to forget: NAME, --stage, --where, --key, --unused or --failed")
+    if not any((given.name, given.stage, given.where, given.key, given.mentions, given.unused, given.failed)):
+        raise ConfigError("say what to forget: NAME, --stage, --where, --key, --mentions, --unused or --failed")
+    text = _text(project, given.mentions) if given.mentions else ""
+    if given.file:
+        _strip(given, text)
+        return
     store = _open(project)
     try:
         of = None
         if given.name or given.stage:
             of = owners(store) if given.name is None else _of_recipe(owners(store), given.name)
             of = _of_stage(of, given.stage)
-        with choosing(store, Choice(of, given.where, given.key, given.unused, given.failed)) as chosen:
+        with choosing(store, Choice(of, given.where, given.key, text, given.unused, given.failed)) as chosen:
             print(
                 f"{chosen.count} completions, {chosen.whole} of them whole; {chosen.payments} payments for them: "
                 f"{chosen.tokens} tokens, {chosen.cost:.4f}"
             )
-            if given.dry_run or not chosen.count or not (given.yes or _agreed()):
+            if text:
+                _used_by({f"{owner.recipe}/{owner.stage}": count for owner, count in chosen.users.items()}, chosen.unused)
+            if given.dry_run or not chosen.count or not (given.yes or _agreed(looking=bool(text))):
                 return
             print(f"forgot {forget(store)}; what was paid for them stays in the books")
             _again(project, chosen)
@@ -255,7 +269,53 @@ def _forget(project: Project, given: argparse.Namespace) -> None:
         store.close()
 
 
-def _agreed() -> bool:
+def _text(project: Project, target: str) -> str:
+    """The text to look for; says whose question it is, and which other questions have it in them too."""
+    from drp.store.upkeep import mentioning
+    from drp.withdrawing.wording import spoken
+
+    found = spoken(project, target)
+    mentioning(found.text)
+    if found.id:
+        print(f"{found.id}: {found.text!r}")
+    if found.others:
+        more = f" and {len(found.others) - FEW} more" if len(found.others) > FEW else ""
+        whose = "other questions have it in them too" if found.id else "questions that have it in them"
+        print(f"{whose}, and so their prompts: {', '.join(found.others[:FEW])}{more}")
+    return found.text
+
+
+def _used_by(stages: "Mapping[str, int]", unused: int) -> None:
+    for stage, count in stages.items():
+        print(f"  {count} used by {stage}")
+    if unused:
+        print(f"  {unused} used by no stage's last run: refused, or of earlier prompts")
+
+
+def _strip(given: argparse.Namespace, text: str) -> None:
+    """Take completions out of an exported file."""
+    from collections import Counter
+
+    from drp.store.exchange import strip
+    from drp.store.upkeep import check_key
+
+    if any((given.name, given.stage, given.where, given.unused, given.failed)):
+        raise ConfigError("--file goes with --mentions and --key alone")
+    if given.key:
+        check_key(given.key)
+    write = given.yes and not given.dry_run
+    found = strip(given.file, given.key, text, write)
+    print(f"{given.file}: {len(found)} completions{' taken out' if write else ''}")
+    _used_by(dict(sorted(Counter(stage for row in found for stage in row["used_by"]).items())), 0)
+    if found:
+        print(f"then: dvc add {given.file}" if write else "--yes takes them out")
+
+
+def _agreed(looking: bool) -> bool:
+    """Whether to go on; of what a text is in, nobody knows how much it is before he has looked, and so is not asked."""
+    if looking:
+        print("--yes forgets them")
+        return False
     if not sys.stdin.isatty():
         raise ConfigError("nobody to ask: give --yes to forget them, or --dry-run to look only")
     return input("forget them? [y/N] ").strip().lower() in ("y", "yes")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drp.errors import DataError
-from drp.exports import parquet, parts
+from drp.exports import parquet, parts, pruning
 from drp.exports.facts import Facts
 from drp.exports.target import Target
 from drp.lineage.graph import Node
@@ -60,6 +60,7 @@ class _Data:
         front = {
             "pretty_name": self.name,
             "license": parts.licence(self.facts, self.names),
+            "language": self.facts.languages.together(source.name for source in self.facts.sources(self.nodes)),
             "annotations_creators": [made],
             "language_creators": [made],
             "task_categories": ["text-generation"],
@@ -77,6 +78,7 @@ class _Data:
         yield parts.description(facts, self.nodes[0])
         changed = [doubt for node in self.nodes for doubt in facts.changed(f"{node.base}.parquet", node)]
         yield parts.state(facts, self.line, changed)
+        yield from pruning.told(facts, self.nodes, self.line)
         yield from parts.contents(facts, self.nodes)
         yield parts.lineage(facts, self.line)
         yield parts.picture(facts, self.line)

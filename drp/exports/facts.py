@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from drp.exports import parquet
+from drp.exports.languages import Languages
 from drp.exports.licences import UNKNOWN, Licences
 from drp.exports.public import public
 from drp.lineage.graph import MANIFEST, Graph, Node
@@ -87,6 +88,11 @@ class Facts:
     def licences(self) -> Licences:
         """What the project knows of licences."""
         return Licences.of(self.snapshot.project)
+
+    @cached_property
+    def languages(self) -> Languages:
+        """What the project knows of the languages of its sources."""
+        return Languages.of(self.snapshot.project)
 
     def option(self, node: Node, key: str) -> Any:
         """What the recipe said for an option: by the lock, or, where an axis set it, by the manifest."""

@@ -65,8 +65,14 @@ def state(facts: Facts, line: list[Node], changed: Iterable[str] = ()) -> str:
     if doubts := [*changed, *facts.doubts(line)]:
         listed = "\n".join(f"> - {doubt}" for doubt in doubts)
         return f"> **Not clean.** Not all that is told below can be had again from a commit:\n>\n{listed}"
-    commits = ", ".join(dict.fromkeys(f"`{facts.origins.of(node).commit}`" for node in line))
-    return f"Clean: the values, prompts, source files and own ops that it was made from are those of commit {commits}."
+    made: dict[str, list[str]] = {}
+    for node in line:
+        made.setdefault(str(facts.origins.of(node).commit), []).append(f"`{node.address}`")
+    words = "the values, prompts, source files and own ops that it was made from are those of"
+    if len(made) == 1:
+        return f"Clean: {words} commit `{next(iter(made))}`."
+    listed = "\n".join(f"- `{commit}`: {', '.join(stages)}" for commit, stages in made.items())
+    return f"Clean: {words} these commits, each stage's of the one that brought its outcome:\n\n{listed}"
 
 
 def contents(facts: Facts, nodes: Iterable[Node]) -> Iterator[str]:

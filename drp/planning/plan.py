@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from drp.models import Model
@@ -13,6 +13,7 @@ from drp.planning.entries import Entries
 from drp.planning.forecast import Fate, Forecast
 from drp.planning.guess import Guess, Guesser
 from drp.planning.probe import Probe, Rehearsal, asks
+from drp.planning.training import Training, training
 from drp.project import Project
 from drp.store.completions import Owner
 from drp.store.peek import peek
@@ -40,11 +41,12 @@ class Asking:
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage: what becomes of it and why, and what it would ask (`rehearsal` is None where it asks nothing)."""
+    """A stage: what becomes of it and why, and what it would ask (`rehearsal` is None where it asks nothing) or train."""
 
     fate: Fate
     rehearsal: Rehearsal | None
     askings: tuple[Asking, ...]
+    training: Training | None = None
 
     @property
     def known(self) -> bool:
@@ -64,6 +66,8 @@ class Planned:
                 "stored": rehearsal.stored, "basis": rehearsal.basis, "pending": rehearsal.pending, "note": rehearsal.note,
                 "models": [asking.plain() for asking in self.askings],
             }  # fmt: skip
+        if self.training:
+            found["training"] = self.training.plain()
         return found
 
 
@@ -115,8 +119,16 @@ class Plan:
         for planned in self.stages:
             yield from planned.askings
 
+    def trainings(self) -> tuple[float, float, list[str]]:
+        """Seconds of the trainings that will run, and of those that may, as long as they took last; and those of which no time is
+        known."""
+        known = [(p.fate.state, p.training.seconds) for p in self.stages if p.training and p.training.seconds is not None]
+        unknown = [p.fate.entry.address for p in self.stages if p.training and p.training.seconds is None]
+        return sum(s for state, s in known if state == "will run"), sum(s for _, s in known), unknown
+
     def plain(self) -> dict[str, Any]:
         """As JSON."""
+        sure, all_, unknown = self.trainings()
         new, most = [a.new for a in self.askings()], [a.most for a in self.askings()]
         return {
             "stages": [planned.plain() for planned in self.stages],
@@ -128,6 +140,7 @@ class Plan:
                 },
                 "cost": {"new": _sums(new), "most": _sums(most)},
                 "seconds": {"new": seconds(new), "most": seconds(most)},
+                "training": {"new": sure, "most": all_, "unknown": unknown},
             },
             "budgets": [budget.plain() for budget in self.budgets],
             "stale": list(self.stale), "unread": list(self.unread),
@@ -144,7 +157,7 @@ def _sums(guesses: list[Guess]) -> dict[str, float]:
 
 
 def seconds(guesses: list[Guess]) -> float | None:
-    """One after the other; None where a time is not known."""
+    """Of requests, one stage after the other; None where a time is not known."""
     known = [guess.seconds if guess.requests else 0.0 for guess in guesses]
     return None if None in known else sum(s for s in known if s)
 
@@ -163,7 +176,7 @@ def plan(project: Project, recipe: str | None = None) -> Plan:
         for fate in reversed(fates):  # users first: they read, and so rehearse, what they are made from
             if fate.open and fate.entry.stage and asks(fate.entry.stage):
                 probe.rehearse(fate.entry.stage)
-        stages = tuple(_planned(fate, probe, guesser) for fate in fates)
+        stages = tuple(replace(_planned(fate, probe, guesser), training=training(project, fate)) for fate in fates)
         limits = dict.fromkeys(limit for p in stages if p.fate.entry.stage for limit in p.fate.entry.stage.limits)
         budgets: list[Budget] = []
         for limit in limits:

@@ -38,7 +38,7 @@ def lines(plan: Plan, full: bool = False) -> Iterator[str]:
 def _stage(planned: Planned, width: int, full: bool) -> Iterator[str]:
     fate = planned.fate
     reasons = [r for r in fate.reasons if full or not isinstance(r, why.Upstream)]
-    words = [f"  {fate.entry.name:<{width}}  {fate.state:<10}", *_asked(planned)]
+    words = [f"  {fate.entry.name:<{width}}  {fate.state:<10}", *_asked(planned), *_trained(planned)]
     if isinstance(fate.reasons[0] if fate.reasons else None, why.New):
         words.append("(never run)")
         reasons = [r for r in reasons if not isinstance(r, why.New)]
@@ -119,6 +119,22 @@ def _asked(planned: Planned) -> Iterator[str]:
         yield from _taking(planned.askings)
 
 
+def _trained(planned: Planned) -> Iterator[str]:
+    if planned.training:
+        time = planned.training.seconds
+        yield "training, time unknown" if time is None else f"training, {_time(time)} last time"
+
+
+def _training(plan: Plan) -> Iterator[str]:
+    """What is added to the time of the requests."""
+    sure, most, unknown = plan.trainings()
+    if most:
+        time = f"≈ {_time(most)}" if sure == most else f"≈ {_time(sure)} to {_time(most)}" if sure else f"up to {_time(most)}"
+        yield f"+ training, {time} as last time"
+    if unknown:
+        yield f"+ training, unknown ({_listed(unknown)})"
+
+
 def _taking(askings: Iterable[Asking]) -> Iterator[str]:
     """Tokens, money and time of requests."""
     new, most = [a.new for a in askings], [a.most for a in askings]
@@ -148,7 +164,9 @@ def _totals(plan: Plan) -> Iterator[str]:
         most = sum(a.most.requests for a in askings)
         unknown = "" if all(p.known for p in plan.stages) else ", and what is unknown yet"
         words = f"{_range(sum(a.new.requests for a in askings), most)} new completions, {sum(a.stored for a in askings):,} stored"
-        yield "; ".join([words + unknown, *(_taking(askings) if most else ())])
+        yield "; ".join([words + unknown, *(_taking(askings) if most else ()), *_training(plan)])
+    else:
+        yield from _training(plan)
     for budget in plan.budgets:
         limit, whose = budget.limit, f"{budget.limit.recipe}{'/' + budget.limit.stage if budget.limit.stage else ''}"
         words = f"budget of {whose}: {limit.amount:g} {limit.currency}, {budget.spent:.2f} spent, ≈ {budget.new:.2f} planned"

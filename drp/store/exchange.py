@@ -69,6 +69,38 @@ def _exported(row: tuple[Any, ...], store: Store) -> Row:
     )  # fmt: skip
 
 
+def strip(path: Path, key: str, mentions: str, write: bool) -> list[Row]:
+    """The rows of an exported file whose keys begin so, and of which a turn of the prompt has that text in it; `write`: take them
+    out of the file, which then has the others, byte for byte as an export without those would."""
+    found: list[Row] = []
+
+    def kept() -> Iterator[dict[str, Any]]:
+        for row in read(path):
+            if row["key"].startswith(key) and _mentions(row["request"], mentions):
+                found.append(Row(**row))  # type: ignore[typeddict-item]  # as the file's schema, which is checked
+            else:
+                yield row
+
+    _check_columns(path)
+    if not write:
+        for _ in kept():
+            pass
+        return found
+    with Writer(path, schema_of(Row), key="key") as file:
+        for row in kept():
+            file.add(row)
+    return found
+
+
+def _mentions(request: str, text: str) -> bool:
+    return any(text in content for _, content in json.loads(request)["messages"])
+
+
+def _check_columns(path: Path) -> None:
+    if missing := {f.name for f in schema_of(Row)} - set(schema_at(path).names):
+        raise DataError(f"{path}: not a file of `drp cache export`: no column {', '.join(sorted(missing))}")
+
+
 @dataclass
 class Imported:
     """What became of a file's rows; `refused` says which are not what they say, and why."""
@@ -93,8 +125,7 @@ class _Checked(NamedTuple):
 
 def import_(store: Store, path: Path) -> Imported:
     """Put in what is not there yet. A whole answer is never replaced; one that is not is, by a better one."""
-    if missing := {f.name for f in schema_of(Row)} - set(schema_at(path).names):
-        raise DataError(f"{path}: not a file of `drp cache export`: no column {', '.join(sorted(missing))}")
+    _check_columns(path)
     found = Imported()
     rows = _checked(path, found)
     while batch := list(islice(rows, ROWS)):

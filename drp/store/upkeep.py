@@ -1,5 +1,6 @@
 """What is in the completion store, by model and by stage, and the forgetting of some of it."""
 
+import json
 import re
 import sqlite3
 import time
@@ -88,29 +89,40 @@ BARRED = {"load_extension", "randomblob", "zeroblob", "fts3_tokenizer"}
 """Functions that a condition may not call: they do more than look, or take memory without end."""
 AT_ONCE = 20_000
 """Completions forgotten in one transaction, so that nobody waits long."""
+LEAST = 12
+"""Characters of a text that prompts are searched for: a shorter one may stand in anybody's."""
+MENTIONS = (
+    "instr(request, ?) and exists (select 1 from json_each(iif(json_valid(request), request, '{}'), '$.messages') "
+    "where instr(json_extract(value, '$[1]'), ?))"
+)
+"""Whether a turn of the request has a text in it: looked for first as JSON has it, which is what a request is stored as."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which completions; all that is given must hold. `owners` None: whoever used them; `key` may be the beginning of one."""
+    """Which completions; all that is given must hold. `owners` None: whoever used them; `key` may be the beginning of one;
+    `mentions` is a text that a turn of the prompt has in it, letter by letter."""
 
     owners: Collection[Owner] | None = None
     where: str = ""
     key: str = ""
+    mentions: str = ""
     unused: bool = False
     failed: bool = False
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a choice comes to: how many, how many of them whole, what was paid for them, and the stages that used them."""
+    """What a choice comes to: how many, how many of them whole, what was paid for them, and the stages whose last runs used them,
+    each with how many; `unused`: how many no last run used."""
 
     count: int
     whole: int
     payments: int
     tokens: int
     cost: float
-    users: list[Owner]
+    users: dict[Owner, int]
+    unused: int
 
 
 @contextmanager
@@ -137,9 +149,11 @@ def _choose(store: Store, choice: Choice) -> None:
         conditions.append("id not in (select completion from uses)")
     if choice.failed:
         conditions.append("finish in ('error', 'content_filter')")
+    if choice.mentions:
+        conditions.append(MENTIONS)
+        values += [*mentioning(choice.mentions)]
     if choice.key:
-        if not re.fullmatch("[0-9a-f]{4,64}", choice.key):
-            raise ConfigError(f"--key {choice.key}: not a completion's key, nor the beginning of one (4 to 64 digits 0-9a-f)")
+        check_key(choice.key)
         conditions.append("key >= ? and key <= ?")
         values += [bytes.fromhex(choice.key.ljust(64, "0")), bytes.fromhex(choice.key.ljust(64, "f"))]
     store.db.execute(f"insert into temp.chosen select id, digest from completions where {' and '.join(conditions)}", values)
@@ -149,6 +163,22 @@ def _choose(store: Store, choice: Choice) -> None:
         store.db.executemany("insert into temp.wanted values (?)", wanted)
         store.db.execute("delete from temp.chosen where id not in (select id from temp.wanted)")
         store.db.execute("drop table temp.wanted")
+
+
+def mentioning(text: str) -> tuple[str, str]:
+    """The values for MENTIONS; ConfigError where the text is so short that it tells nothing."""
+    if len(text.strip()) < LEAST:
+        raise ConfigError(
+            f"{text!r} is too short to look for in prompts: fewer than {LEAST} characters may stand in anybody's; give more of it"
+            ", or forget completions by --key"
+        )
+    return json.dumps(text, ensure_ascii=False)[1:-1], text
+
+
+def check_key(key: str) -> None:
+    """ConfigError where it is not the key of a completion."""
+    if not re.fullmatch("[0-9a-f]{4,64}", key):
+        raise ConfigError(f"--key {key}: not a completion's key, nor the beginning of one (4 to 64 digits 0-9a-f)")
 
 
 def _where(store: Store, condition: str) -> list[tuple[int]]:
@@ -188,10 +218,12 @@ def _sum(store: Store) -> Chosen:
         "where key in (select key from completions where id in (select id from temp.chosen))"
     )
     users = store.rows(
-        "select distinct s.recipe, s.stage from uses u join stages s on s.id = u.stage "
-        "where u.completion in (select id from temp.chosen) and s.stage != '' order by 1, 2"
+        "select s.recipe, s.stage, count(*) from uses u join stages s on s.id = u.stage "
+        "where u.completion in (select id from temp.chosen) and s.stage != '' group by s.id order by 1, 2"
     )
-    return Chosen(count, whole, payments, tokens, cost, [Owner(*row) for row in users])
+    ((unused,),) = store.rows("select count(*) from temp.chosen where id not in (select completion from uses)")
+    used = {Owner(recipe, stage): uses for recipe, stage, uses in users}
+    return Chosen(count, whole, payments, tokens, cost, used, unused)
 
 
 def forget(store: Store) -> int:

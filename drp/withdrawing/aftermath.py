@@ -1,6 +1,8 @@
 """What a withdrawal leaves to do: what must be made anew, what keeps earlier versions, and the commands for all of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from drp.lineage.branch import Branch
@@ -10,7 +12,10 @@ from drp.lineage.graph import Node
 from drp.lineage.onwards import report
 from drp.lineage.subject import Lineage
 from drp.lineage.used import beginnings
+from drp.store.exchange import strip
+from drp.withdrawing.narrow import targets
 from drp.withdrawing.withdraw import Edit, Found
+from drp.withdrawing.wording import Wording, asked, strangers, wording
 
 SHOWN = 8
 """Commands that people see without `--full`."""
@@ -18,6 +23,30 @@ KEEPS = (
     "DVC's cache, its remotes and git's history keep earlier versions: `dvc gc -w` (with -c also in the remote) removes all data "
     "but the workspace's, once it is made anew; what git has, stays"
 )
+
+
+@dataclass(frozen=True)
+class Said:
+    """The replies to a question: `mention`, how many prompts of the store have its text in them; `cited`, how many of those its
+    records cite; `files`, how many there are in each exported file; `strangers`, the stages that used one and are not ours."""
+
+    wording: Wording
+    mention: int
+    cited: int
+    files: dict[str, int]
+    strangers: list[str]
+
+    @property
+    def look(self) -> str:
+        """Why not to forget them unseen; empty where only the question's own replies are found."""
+        found = [f"{plural(others, 'other question')} say the same and more"] if (others := len(self.wording.others)) else []
+        found += [f"stages that are not of this project use some ({listed(self.strangers, 3)})"] if self.strangers else []
+        return f"look first, then --yes: {', '.join(found)}; " if found else ""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        found = {"mention": self.mention, "cited": self.cited, "files": self.files, "others": list(self.wording.others)}
+        return found | {"too_short": self.wording.short, "strangers": self.strangers}
 
 
 def aftermath(lineage: Lineage, found: Sequence[Found], edits: Sequence[Edit], written: bool) -> Branch:
@@ -32,28 +61,57 @@ def aftermath(lineage: Lineage, found: Sequence[Found], edits: Sequence[Edit], w
     again = reruns(lineage, met, starts)
     trained = [one.node for one in met.values() if one.learned]
     keys = dict(_completions(lineage, met.values()))
+    said, told = _said(lineage, found, keys)
+    named, also = targets(lineage.project, lineage.graph, again.sure) if again.sure else ([], [])
     facts: dict[str, Any] = {
         "withdrawn": [{"asked": one.asked, "id": one.id, "stages": [node.address for node in one.nodes]} for one in found],
         "edits": {edit.path: edit.diff() for edit in edits}, "written": written,
         "stages": [node.address for node in again.sure], "perhaps": [node.address for node in again.perhaps],
+        "run": named, "run_with_them": also,
         "data_sets": [at for at, one in met.items() if one.kept and not one.node.model],
         "checkpoints": [*(str(node.model) for node in trained), *further(lineage, trained)],
         "reports": [node.report for node in again.sure if node.report], "frozen": again.frozen, "completions": keys,
+        "mentions": {each.wording.id: each.plain() for each in said},
         "sources": sorted({path for one in found for n in one.nodes if "://" not in (path := n.option("source") or "://")}),
         "shared": sorted(lineage.replies.files) if keys else [], "not_here": [at for at, one in met.items() if one.absent],
     }  # fmt: skip
-    reports = [report(lineage, node) for node in again.sure if node.report]
-    below = (*_edited(found, edits), *_lists(facts), *reports, *_after(facts))
-    return Branch("withdrawn", ", ".join(one.id for one in found), _words(edits, written, again.words()), facts, below)
+    left = {key: stages for key, stages in keys.items() if key not in told}
+    commands = [*_thaw(facts), *_forget(said, left, facts["shared"]), *_run(facts)]
+    facts["commands"] = [branch.name for branch in commands]
+    reports = [replace(report(lineage, node), aside=True) for node in again.sure if node.report]
+    below = (*_edited(found, edits), *_touched(facts, again.words()), *reports, *commands, *_notes(facts, said))
+    return Branch("withdrawn", listed([one.id for one in found], 3), _words(edits, facts), facts, below)
 
 
-def _words(edits: Sequence[Edit], written: bool, again: str) -> str:
-    count = plural(sum(len(edit.places) for edit in edits), "exclusion")
+def _said(lineage: Lineage, found: Sequence[Found], cited: Mapping[str, Any]) -> tuple[list[Said], set[str]]:
+    """The replies to each question that its text finds, and the keys that a command forgets by that text."""
+    replies: list[Said] = []
+    told: set[str] = set()
+    for one in found:
+        if (own := wording(lineage, one.id)) is None:
+            continue
+        keys = [] if own.short else asked(lineage, own.text)
+        files = {} if own.short else {path: len(strip(file, "", own.text, write=False)) for path, file in _shared(lineage)}
+        files = {path: count for path, count in files.items() if count}
+        replies.append(Said(own, len(keys), len(cited.keys() & keys), files, strangers(lineage, keys)))
+        told |= set() if replies[-1].look else {*keys}
+    return replies, told
+
+
+def _shared(lineage: Lineage) -> Iterator[tuple[str, Path]]:
+    yield from sorted(lineage.replies.files.items())
+
+
+def _words(edits: Sequence[Edit], facts: dict[str, Any]) -> str:
+    """The verdict."""
     which = listed(edit.path for edit in edits)
-    first = (
-        f"{count} {'written into' if written else 'would be written into'} {which}" if edits else "stands in the recipes already"
-    )
-    return f"{first}; to make anew: {again}" if again else f"{first}; nothing is to be made anew"
+    places = plural(sum(len(edit.places) for edit in edits), "exclusion")
+    how = "written into" if facts["written"] else "would be written into"
+    words = [f"{places} {how} {which}" if edits else "stands in the recipes already"]
+    words.append(f"{plural(len(facts['stages']), 'stage')} to make anew" if facts["stages"] else "nothing is to be made anew")
+    if facts["checkpoints"]:
+        words.append(f"{plural(len(facts['checkpoints']), 'checkpoint')} learned from it")
+    return "; ".join(words)
 
 
 def _edited(found: Iterable[Found], edits: Iterable[Edit]) -> Iterator[Branch]:
@@ -64,30 +122,61 @@ def _edited(found: Iterable[Found], edits: Iterable[Edit]) -> Iterator[Branch]:
         yield Branch("recipe", edit.path, ", ".join(".".join(place) for place in edit.places), {"diff": edit.diff()})
 
 
-def _lists(facts: dict[str, Any]) -> Iterator[Branch]:
-    for kind, names in (("data sets", "data_sets"), ("checkpoints", "checkpoints")):
+def _touched(facts: dict[str, Any], again: str) -> Iterator[Branch]:
+    if again:
+        yield Branch("to make anew", "", again)
+    for kind, names in (("data sets", "data_sets"), ("checkpoints", "checkpoints"), ("reports", "reports")):
         if facts[names]:
             yield Branch(kind, "", listed(facts[names]))
-    if facts["not_here"]:
-        words = "whether they have it is not known; `dvc pull` brings them, then withdraw again"
-        yield Branch("not here", listed(facts["not_here"]), words)
+    if absent := facts["not_here"]:
+        yield Branch("not here", plural(len(absent), "stage"), "`dvc pull`, then withdraw again, says whether they have it")
+        yield Branch("not here", "", ", ".join(absent), aside=True)
 
 
-def _after(facts: dict[str, Any]) -> Iterator[Branch]:
-    """The commands, in their order."""
+# -- the commands, in their order ----------------------------------------------------------------------------------------------
+
+
+def _thaw(facts: dict[str, Any]) -> Iterator[Branch]:
     for recipe in sorted({address.partition("/")[0] for address in facts["frozen"]}):
         yield Branch("run", f"drp compile --thaw {recipe}", "its published model saw it, and is frozen")
-    if facts["stages"]:
-        yield Branch("run", "dvc repro -R recipes", "makes it all anew; what was asked about other records, the store answers")
-    for number, (key, stages) in enumerate(facts["completions"].items()):
-        words = f"of {', '.join(stages)}"
+
+
+def _forget(said: Iterable[Said], left: Mapping[str, Sequence[str]], shared: Sequence[str]) -> Iterator[Branch]:
+    """By the text before anything is made anew, for then the text is no more; by key what it does not find, or not alone."""
+    for one in said:
+        name, look = one.wording.id, one.look
+        sure = "" if look else " --yes"
+        if one.mention:
+            more = one.mention - one.cited
+            rest = f", {more} that no record of it cites (refused, of earlier prompts, or another project's)" if more else ""
+            words = f"{look}{_replies(one.mention)} to prompts with its text: {one.cited} cited{rest}"
+            yield Branch("run", f"drp cache forget --mentions {name}{sure}", words)
+        for path, count in one.files.items():
+            words = f"{look}{_replies(count)} in the shared file; then `dvc add {path}`"
+            yield Branch("run", f"drp cache forget --mentions {name} --file {path}{sure}", words)
+    for number, (key, stages) in enumerate(left.items()):
+        words = f"of {', '.join(stages)}" + (f"; and again with --file {', --file '.join(shared)}" if shared else "")
         yield Branch("run", f"drp cache forget --yes --key {key[:16]}", words, {"key": key}, aside=number >= SHOWN)
-    if (more := len(facts["completions"]) - SHOWN) > 0:
+    if (more := len(left) - SHOWN) > 0:
         yield Branch("and", plural(more, "completion"), "--full lists them")
-    if facts["completions"]:
-        yield Branch("run", "drp cache forget --yes --unused", "at the end: also replies that no record cites, being refused")
-    for path in facts["shared"]:
-        yield Branch("run", f"drp cache export {path.split('/')[1]} --out {path}", f"then `dvc add {path}`: it may have them too")
+
+
+def _replies(count: int) -> str:
+    return f"{count:,} {'reply' if count == 1 else 'replies'}"
+
+
+def _run(facts: dict[str, Any]) -> Iterator[Branch]:
+    if facts["run"]:
+        also = f"; out of date anyway, and so run with it: {listed(facts['run_with_them'], 5)}" if facts["run_with_them"] else ""
+        words = f"makes it anew; what was asked about other records, the store answers{also}"
+        yield Branch("run", f"drp run {' '.join(facts['run'])}", words)
+
+
+def _notes(facts: dict[str, Any], said: Iterable[Said]) -> Iterator[Branch]:
+    for one in said:
+        if one.wording.short:
+            words = "is too short to be looked for: replies to it that no record cites stay in the store"
+            yield Branch("note", f"{one.wording.text!r}", words)
     for path in facts["sources"]:
         yield Branch("note", path, "the source itself still has the row; whoever takes it out there changes the rows' numbers")
     yield Branch("note", "", KEEPS)

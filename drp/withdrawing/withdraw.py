@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drp.errors import ConfigError, DataError, DrpError, choices
-from drp.lineage.follow import question
 from drp.lineage.graph import Node
 from drp.lineage.subject import Lineage
 from drp.lineage.tables import unglobbed
@@ -17,6 +16,7 @@ from drp.recipe.read import Path_
 from drp.recipe.resolve import resolve_all
 from drp.recipe.stages import Stage
 from drp.withdrawing.exclusion import put
+from drp.withdrawing.wording import root
 
 OPTION = "withdrawn"
 SAME = ("source", "config", "split")
@@ -59,10 +59,7 @@ def find(lineage: Lineage, target: str) -> Found:
     except DataError as error:
         near = ", ".join(_near(lineage, target))
         raise DataError(f"{error}{f'; near it: {near}' if near else ''}") from error
-    name = subject.name
-    if subject.node.op == "evaluate" and not subject.part:
-        name = (lineage.tables.row(subject.node, name, "item") or {"item": name})["item"]
-    name = question(lineage, name)
+    name = root(lineage, subject)
     nodes = tuple(node for node in _loads(lineage) if _loaded(lineage, node, name))
     if not nodes:
         absent = [node.address for node in lineage.graph.nodes.values() if node.op == "load" and not lineage.tables.present(node)]
@@ -82,8 +79,8 @@ def find_row(lineage: Lineage, source: str, row: str, within: str | None) -> Fou
     if not ids:
         raise DataError(f"{source}: row {row!r} is in none of {', '.join(node.address for node in nodes)}")
     if len(set(ids.values())) > 1:
-        which = ", ".join(f"{address} ({name})" for address, name in ids.items())
-        raise DataError(f"{source}: row {row!r} is another record in each of {which}: say which by its id, or by --in STAGE")
+        which = ", ".join(f"--in {address} ({name})" for address, name in ids.items())
+        raise DataError(f"{source}: row {row!r} is another record in each of the stages that load it: say which, by {which}")
     return find(lineage, next(iter(ids.values())))
 
 
