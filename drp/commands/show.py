@@ -32,7 +32,7 @@ def run(given: argparse.Namespace) -> None:
 def _only(project: Project, name: str) -> str:
     """The one stage of a recipe that reports."""
     from drp.errors import ConfigError
-    from drp.pipeline.compile import resolve_all
+    from drp.recipe.resolve import resolve_all
 
     project.recipe(name)
     tables = [stage.ref.slug for stage in resolve_all(project, [name])[name].own() if stage.op.reports]
