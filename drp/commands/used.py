@@ -1,7 +1,6 @@
 """Say what was made of a record, a completion, a prompt, a file, a stage or a model."""
 
 import argparse
-import json
 import sys
 
 from drp.project import Project
@@ -22,13 +21,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
+    from drp.lineage.altered import beside, owning
     from drp.lineage.subject import Lineage
-    from drp.lineage.telling import tell
+    from drp.lineage.telling import answer
     from drp.lineage.used import used
 
     lineage = Lineage(Project.here(), given.at)
     try:
-        found = used(lineage, lineage.subject(given.target, given.kind, given.within), given.history)
+        with owning(lineage.graph):
+            subject = lineage.subject(given.target, given.kind, given.within)
+            found = used(lineage, subject, given.history)
+        sys.stdout.write(answer(found, beside(lineage.graph), given.full, given.json))
     finally:
         lineage.close()
-    sys.stdout.write(json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n" if given.json else tell(found, given.full))

@@ -1,7 +1,6 @@
 """Say where a record, a sentence, a file, a model or a metric comes from."""
 
 import argparse
-import json
 import sys
 
 from drp.project import Project
@@ -22,13 +21,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
+    from drp.lineage.altered import beside, owning
     from drp.lineage.subject import Lineage
-    from drp.lineage.telling import tell
+    from drp.lineage.telling import answer
     from drp.lineage.why import why
 
     lineage = Lineage(Project.here(), given.at)
     try:
-        found = why(lineage, lineage.subject(given.target, given.kind, given.within), given.n)
+        with owning(lineage.graph):
+            subject = lineage.subject(given.target, given.kind, given.within)
+            found = why(lineage, subject, given.n)
+        sys.stdout.write(answer(found, beside(lineage.graph), given.full, given.json))
     finally:
         lineage.close()
-    sys.stdout.write(json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n" if given.json else tell(found, given.full))

@@ -11,7 +11,7 @@ from drp.lineage.chain import Chain
 from drp.lineage.graph import Graph, Node
 from drp.lineage.spine import givers, spine
 from drp.lineage.subject import Lineage
-from drp.lineage.tables import Tables, unglobbed
+from drp.lineage.tables import Part, Tables, unglobbed
 from drp.records import Record
 
 By = Literal["skill", "reason", "action"]
@@ -42,6 +42,14 @@ class Cuts:
         self.lineage, self.tables, self.node = lineage, lineage.tables, node
         names = self.tables.columns(node)
         self.decided, self.reassembled = set(DECIDED) <= set(names), "sentences" in names
+
+    def files(self) -> list[str]:
+        """The paths of the files that it is asked of, found and so noted as read."""
+        parts: list[tuple[Node, Part]] = [(self.node, "")]
+        parts += [(node, ".dropped") for node in spine(self.lineage.graph, self.node)]
+        parts += [(node, ".trail") for node in deciding(self.lineage.graph, self.node)]
+        here = [(node, part) for node, part in parts if self.tables.present(node, part) and self.tables.file(node, part)]
+        return [f"{node.base}{part}.parquet" for node, part in here]
 
     # -- totals ------------------------------------------------------------------------------------------------------------
 
@@ -273,5 +281,6 @@ def datasets(lineage: Lineage, target: str | None) -> list[Node]:
         what = (
             f"no record, recipe, stage or data file {target!r}" if subject.kind == "text" else f"{target!r} is a {subject.kind}"
         )
-        raise DataError(f"{what}: name a record, a recipe, a stage that makes records, or a data file of {lineage.snapshot.name}")
+        raise DataError(f"{what}: name a record, a recipe, a stage that makes records, or a data file of {lineage.snapshot.name}"
+                        f"{lineage.unseen if subject.kind == 'text' else ''}")  # fmt: skip
     return nodes

@@ -6,6 +6,8 @@ from typing import Any
 
 from drp.lineage.branch import short
 from drp.lineage.deleted import VANISHED, Cuts, Wish
+from drp.lineage.graph import Node
+from drp.lineage.tables import Tables
 
 WIDTH = 128
 STRUCK, DIM, GREEN, AMBER, PLAIN = "\x1b[9;31m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
@@ -164,14 +166,15 @@ def _dropped(cuts: Cuts) -> Iterator[str]:
     cells = [[row["stage"], f"{row['records']:,}", row["reason"], row["example"]] for row in rows]
     yield from _aligned([["stage", "records", "reason", "the first"], *cells], left=(0, 2, 3)) if rows else ()
     if cuts.absent:
-        yield f"  not here (`dvc pull`): what was dropped by {', '.join(cuts.absent)}"
+        cure = cuts.tables.brings("it", [cuts.lineage.graph.nodes[at] for at in cuts.absent])
+        yield f"  not here ({cure}): what was dropped by {', '.join(cuts.absent)}"
 
 
-def absent(addresses: Sequence[str]) -> Iterator[str]:
+def absent(tables: Tables, nodes: Sequence[Node]) -> Iterator[str]:
     """The data sets that cannot be read here."""
-    if addresses:
+    if nodes:
         yield ""
-        yield f"not here (`dvc pull`): {', '.join(addresses)}"
+        yield f"not here ({tables.brings('them', nodes)}): {', '.join(node.address for node in nodes)}"
 
 
 def steps(rows: Iterable[dict[str, Any]], count: int, wish: Wish, most: int, colour: bool = False) -> Iterator[str]:

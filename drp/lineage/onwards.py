@@ -102,7 +102,7 @@ def _made(lineage: Lineage, node: Node, direct: bool, counting: _Counting) -> It
     counts = manifest.get("counts")
     of_it = counting.kept(node, manifest)
     facts = {"stage": node.address, "op": node.op, "reads_it": direct, "counts": counts, "kept_of_it": of_it}
-    words = how + (_counted(counts, of_it) if counts else "its manifest is not here (`dvc pull`)")
+    words = how + (_counted(counts, of_it) if counts else f"its manifest is not here: {lineage.tables.brings('it', [node])}")
     if node.model:
         md5 = node.outs[node.model].md5
         facts |= {"path": node.model, "md5": md5, "frozen": node.frozen}

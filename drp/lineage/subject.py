@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from drp.errors import DataError, choices
-from drp.lineage.branch import short
 from drp.lineage.graph import Graph, Node
 from drp.lineage.origin import Origins
 from drp.lineage.replies import LEAST, Replies
@@ -62,8 +61,16 @@ class Lineage:
         }  # fmt: skip
         for name, way in ways.items():
             if kind in (None, name) and (found := way(target)):
+                self._note(found)
                 return found
         raise DataError(self._nothing(target, kind))
+
+    def _note(self, subject: Subject) -> None:
+        """Of a file or stage, what it made counts as read: an answer about a file that was altered is to say so."""
+        for node in subject.nodes if subject.kind in ("file", "stage", "model", "recipe") else ():
+            own = subject.name if subject.kind == "file" else f"{node.base}.parquet"
+            if own in node.outs and self.snapshot.find(own, node.outs[own]):
+                self.snapshot.data(own, node.outs[own])
 
     def within(self, name: str | None) -> list[Node]:
         """The stages to look in for a record: that one; or all that make records, the last ones first."""
@@ -185,11 +192,14 @@ class Lineage:
             known = {path for node in self.graph.nodes.values() for path in (*node.outs, *node.deps)}
             return f"no stage made or read a file {target!r} in {self.snapshot.name}{near(target, known)}"
         what = {"record": "record with the id", "completion": "completion with the key", None: "thing called"}.get(kind, kind)
-        absent = [node.address for node in self.graph.nodes.values() if node.base and not self.tables.present(node)]
-        here = (
-            f"; the records of {len(absent)} stages are not here (`dvc pull`): {short(', '.join(absent), 120)}" if absent else ""
-        )
-        return f"no {what} {target!r} in {self.snapshot.name}{here}"
+        return f"no {what} {target!r} in {self.snapshot.name}{self.unseen}"
+
+    @property
+    def unseen(self) -> str:
+        """What an answer that found nothing has not looked in: `; the records of … are not here: …`, or nothing."""
+        absent = self.tables.absent()
+        count = f"{len(absent)} stage{'s' * (len(absent) > 1)}"
+        return f"; not looked in: the records of {count} are not here ({self.tables.brings('them', absent)})" if absent else ""
 
     def close(self) -> None:
         """Let go of the files."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from drp.errors import DataError
 from drp.lineage.branch import Branch, short
-from drp.lineage.effects import Reruns, calls, further, listed, metrics, plural, reruns
+from drp.lineage.effects import Reruns, calls, counted, further, listed, metrics, plural, reruns
 from drp.lineage.follow import Met, extends, follow, question, sources
 from drp.lineage.graph import Node
 from drp.lineage.onwards import onwards
@@ -36,11 +36,9 @@ def used(lineage: Lineage, subject: Subject, history: bool = False) -> Branch:
 
 
 def _nothing(lineage: Lineage, name: str) -> DataError:
-    absent = [node.address for node in lineage.graph.nodes.values() if node.base and not lineage.tables.present(node)]
-    here = f" (the records of {plural(len(absent), 'stage')} are not here: `dvc pull`)" if absent else ""
     return DataError(
-        f"{short(name)!r} is no id, file, stage, model, recipe, role, metric or completion in {lineage.snapshot.name}{here}; "
-        "`drp why` finds the record that a text stands in"
+        f"{short(name)!r} is no id, file, stage, model, recipe, metric or completion, and no model of params.yaml, in "
+        f"{lineage.snapshot.name}{lineage.unseen}; `drp why` finds the record that a text stands in"
     )
 
 
@@ -148,9 +146,10 @@ def _told(lineage: Lineage, met: Mapping[str, Met]) -> tuple[list[Branch], dict[
     branches += _asked_of(lineage, {*trained, *made})
     branches += [branch for one in met.values() for branch in _stage(one)]
     branches += [branch for one in met.values() if one.asked for branch in _exam(lineage, one)]
-    if absent := [one.node.address for one in met.values() if one.absent]:
-        words = f"{listed(absent)}: `dvc pull` brings them"
-        branches.append(Branch("not here", plural(len(absent), "stage"), words, {"stages": absent}))
+    if absent := [one.node for one in met.values() if one.absent]:
+        words = f"of these nothing is known: {lineage.tables.brings('them', absent)}"
+        names = [node.address for node in absent]
+        branches.append(Branch("not here", counted(absent), words, {"stages": names}))
     facts = {
         "trained_on_by": [_checkpoint(one).facts for one in trained.values()], "made_further": list(made), "unknown": unknown,
         "records": {at: [row["id"] for row in one.kept] for at, one in met.items() if one.kept},

@@ -93,16 +93,17 @@ class _Why:
         """Where a piece of text stands, and where that comes from."""
         for node in subject.nodes:
             for column in (name for name in SOUGHT if name in self.tables.columns(node)):
-                rows = self.tables.containing(node, column, subject.name, "id", limit=most + 1)
-                if rows:
-                    found = tuple(self._place(node, row["id"], column, subject.name) for row in rows[:most])
-                    more = "; more have it (`-n`)" if len(rows) > most else ""
+                names, count = self.tables.containing(node, column, subject.name, most)
+                if count:
+                    found = tuple(self._place(node, name, column, subject.name) for name in names)
+                    more = f", in {count:,} records; `-n` shows more" if count > len(names) else ""
                     words = f"stands in column {column} of {node.address}{more}"
-                    facts = {"text": subject.name, "column": column, "stage": node.address, "more": len(rows) > most}
+                    facts = {"text": subject.name, "column": column, "stage": node.address, "records": count,
+                             "more": count > len(names)}  # fmt: skip
                     return Branch("text", quoted(subject.name), words, facts, found)
         looked = ", ".join(node.address for node in subject.nodes)
         raise DataError(f"{quoted(subject.name)}: no file, stage, record, metric or completion is called so, and no text of a "
-                        f"record has it (looked in {looked})")  # fmt: skip
+                        f"record has it (looked in {looked}){self.lineage.unseen}")  # fmt: skip
 
     def _place(self, node: Node, record: str, column: str, text: str) -> Branch:
         if node.op == "evaluate":
@@ -114,9 +115,7 @@ class _Why:
         if column == "pruned":
             below += found.sentences(spans)
         elif column in ("target", "target_reply"):
-            below.append(
-                Branch("reply", "", "the student's own reply, or the teacher's answer in its format", {"column": column})
-            )
+            below += found.target(column, whole, spans)
         elif column == "thought" and found.row.get("steps"):
             below += [found.step(number) for number, step in enumerate(found.row["steps"]) if touched(step, spans)]
         return found.record_branch(below)
@@ -171,7 +170,7 @@ class _Why:
         if node.report:
             return node.report, {"report": node.report, "metrics": self.graph.metrics(node)}
         if not self.tables.present(node):
-            return "its records are not here (`dvc pull`)", {}
+            return f"its records are not here: {self.tables.brings('them', [node])}", {}
         counts = self.graph.manifest(node)["counts"]
         dropped = f", {sum(counts['dropped'].values())} dropped ({listed(counts['dropped'])})" if counts["dropped"] else ""
         words = f"{counts['kept']} records{dropped}" + (f"; {node.option('source')}" if node.op == "load" else "")
