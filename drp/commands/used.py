@@ -8,10 +8,10 @@ from drp.project import Project
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    what = "a record's id, a completion's key, a prompt or other file, a role of params.yaml, a stage, a model, a recipe"
+    what = "a record's id, a completion's key, a prompt or other file, a model of params.yaml, a stage, a model, a recipe"
     parser.add_argument("target", metavar="TARGET", help=what)
     parser.add_argument("--at", metavar="REV", help="as it was at a revision or in an experiment (default: as it is here)")
-    kinds = "take TARGET for a file, model, stage, recipe, metric, role, record or completion"
+    kinds = "take TARGET for a file, model, stage, recipe, metric, role (a model of params.yaml), record or completion"
     parser.add_argument("--as", dest="kind", metavar="KIND", help=kinds)
     parser.add_argument("--in", dest="within", metavar="STAGE", help="look for the record in this stage's records")
     parser.add_argument("--history", action="store_true", help="of a record: also the checkpoints of all commits and experiments")

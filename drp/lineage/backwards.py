@@ -1,7 +1,7 @@
 """A record backwards: what saw it, what each stage did to it, and for a sentence of it, the steps that it comes from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from drp.lineage.branch import Branch
@@ -31,9 +31,9 @@ class Backwards:
         """The record, with all that it has where the chain begins."""
         return self.chain.last
 
-    def record_branch(self, below: Sequence[Branch] = ()) -> Branch:
+    def record_branch(self, below: Iterable[Branch] = (), after: Iterable[Branch] = ()) -> Branch:
         """The record: each stage that it went through, then who was trained on it."""
-        branches = (*below, *self.stages(), *self.trained())
+        branches = (*below, *self.stages(), *after, *self.trained())
         sizes = {name: len(self.row[name]) for name in ("thought", "pruned") if self.row.get(name)}
         told = " → ".join(str(size) for size in sizes.values())
         facts = {"id": self.record, "stage": self.node.address, **{f"{k}_characters": v for k, v in sizes.items()}}

@@ -7,6 +7,8 @@ from typing import Any
 from drp.errors import DataError
 from drp.lineage.backwards import Backwards, touched
 from drp.lineage.branch import Branch
+from drp.lineage.chain import SAMPLES
+from drp.lineage.follow import follow
 from drp.lineage.graph import Node
 from drp.lineage.made import Making, listed, quoted
 from drp.lineage.subject import Lineage, Subject
@@ -49,7 +51,30 @@ class _Why:
             return self._dropped(node, name)
         if node.model:
             node = next((n for n in self.graph.inputs(node) if self.tables.row(n, name, "id")), node)
-        return Backwards(self.making, node, name).record_branch()
+        found = Backwards(self.making, node, name)
+        return found.record_branch(after=self._samples(found))
+
+    def _samples(self, found: Backwards) -> Iterator[Branch]:
+        """Of a question, its samples, and what became of each."""
+        if any(link.node.op in SAMPLES for link in found.chain.links):
+            return  # it is a sample
+        if not any(node.op in SAMPLES for node in self.graph.below([found.node])):
+            return
+        fates: dict[str, dict[str, Any]] = {}
+        for met in follow(self.lineage, found.record, [found.node]).values():
+            for row in (*met.kept, *met.dropped):
+                if row["id"] != found.record:
+                    fate = fates.setdefault(row["id"], {"last": None, "trained_on_by": [], "dropped": None})
+                    fate["last"] = fate["last"] if met.node.model else met.node.address
+                    fate["trained_on_by"] += [met.node.model] if row in met.learned else []
+            for row in met.dropped:
+                if row["id"] in fates:
+                    fates[row["id"]]["dropped"] = {"stage": met.node.address, **row}
+        for name, fate in sorted(fates.items()):
+            lost = fate["dropped"]
+            words = f"dropped by {lost['stage']}: {lost['reason']}" if lost else f"in {fate['last']}"
+            words += f"; trained on by {', '.join(fate['trained_on_by'])}" if fate["trained_on_by"] else ""
+            yield Branch("sample", name, words, {"id": name, **fate})
 
     def _dropped(self, node: Node, name: str) -> Branch:
         row = self.tables.row(node, name, part=".dropped") or {}
@@ -103,7 +128,7 @@ class _Why:
                     return Branch("text", quoted(subject.name), words, facts, found)
         looked = ", ".join(node.address for node in subject.nodes)
         raise DataError(f"{quoted(subject.name)}: no file, stage, record, metric or completion is called so, and no text of a "
-                        f"record has it (looked in {looked}){self.lineage.unseen}")  # fmt: skip
+                        f"record has it (looked in {looked}){self.lineage.unseen}{self.lineage.meant(subject.name)}")  # fmt: skip
 
     def _place(self, node: Node, record: str, column: str, text: str) -> Branch:
         if node.op == "evaluate":
@@ -187,7 +212,9 @@ class _Why:
             [unglobbed(self.tables.file(node))],
         )
         return (
-            f"trained on {row['n']} records" + (f" in {row['steps']} steps" if row["steps"] else "") + f", {row['tokens']} tokens"
+            f"trained on {row['n']} records"
+            + (f" in {row['steps']} optimiser steps" if row["steps"] else "")
+            + f", {row['tokens']} tokens"
         )
 
     # -- metrics, roles, completions ---------------------------------------------------------------------------------------------
@@ -232,7 +259,7 @@ class _Why:
         words = f"{identity['name']}; asked by {', '.join(node.address for node in subject.nodes)}"
         maker = self.graph.maker(identity["name"])
         facts = {**identity, "users": [node.address for node in subject.nodes]}
-        return Branch("model", subject.name, words, facts, (self._tree(maker),) if maker else ())
+        return Branch("model of params.yaml", subject.name, words, facts, (self._tree(maker),) if maker else ())
 
     def completion(self, subject: Subject) -> Branch:
         """A completion: its prompt and reply, and the stages whose last run it answered."""
