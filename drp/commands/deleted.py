@@ -70,13 +70,14 @@ def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
 def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace) -> None:
     from drp.lineage import marks
     from drp.lineage.altered import beside
-    from drp.lineage.deleted import Cuts, Wish, parted
+    from drp.lineage.deleted import Cuts, Wish, parted, refuse_unknown
 
     wish, most = Wish(given.skill, given.reason, given.action), 10 if given.n is None else max(0, given.n)
     here, gone = parted(lineage, nodes)
     all_cuts = [Cuts(lineage, node) for node in here]
     read = [cuts.files() for cuts in all_cuts]  # all of them, before the first line is printed
     checked = beside(lineage.graph)
+    refuse_unknown(all_cuts, wish)
     if given.json:
         told: list[dict[str, Any]] = [
             {"stage": c.node.address, "steps": list(c.steps(wish, given.n))} if wish.any else c.plain(given.by) for c in all_cuts
@@ -90,7 +91,7 @@ def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace
         print(end="\n" if number else "")
         lines: Iterator[str] = marks.tables(cuts, given.by, most)
         if wish.any:
-            lines = marks.steps(cuts.steps(wish, most), cuts.count(wish), wish, most, sys.stdout.isatty())
+            lines = marks.steps(cuts, wish, most, sys.stdout.isatty())
         for line in lines:
             print(line)
     for line in marks.absent(lineage.tables, gone):
