@@ -39,6 +39,7 @@ class _Why:
         self.lineage, self.graph, self.tables = lineage, lineage.graph, lineage.tables
         self.making = Making(lineage)
         self._told: set[str] = set()
+        self._cured = False  # what brings data that are not here is said once
 
     # -- records and texts --------------------------------------------------------------------------------------------------
 
@@ -195,7 +196,9 @@ class _Why:
         if node.report:
             return node.report, {"report": node.report, "metrics": self.graph.metrics(node)}
         if not self.tables.present(node):
-            return f"its records are not here: {self.tables.brings('them', [node])}", {}
+            cure = "" if self._cured else f": {self.tables.brings('them', [node])}"
+            self._cured = True
+            return f"its records are not here{cure}", {}
         counts = self.graph.manifest(node)["counts"]
         dropped = f", {sum(counts['dropped'].values())} dropped ({listed(counts['dropped'])})" if counts["dropped"] else ""
         words = f"{counts['kept']} records{dropped}" + (f"; {node.option('source')}" if node.op == "load" else "")
