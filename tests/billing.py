@@ -38,10 +38,7 @@ class Biller:
         prompt = body["messages"][-1]["content"]
         with self._lock:
             self.bills.append(price(prompt))
-        reply = said(f"About {prompt}")
-        assert isinstance(reply.body, dict)
-        asked, answered = usage(prompt)
-        reply.body["usage"] = {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+        reply = said(f"About {prompt}", tokens=usage(prompt))
         reply.hang = self.hang(number)
         return reply
 

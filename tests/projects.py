@@ -1,11 +1,18 @@
 """Temporary projects for tests: a real git repository, real DVC, small ops of the project's own."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests import forked
 
 BIN = Path(sys.executable).parent
 
@@ -39,7 +46,8 @@ OPS = {
             for record in records:
                 with open(os.environ.get("RUNS", os.devnull), "a") as log:
                     log.write(record["id"] + "\\n")
-                time.sleep(nap)
+                if not os.path.exists(os.environ.get("RUNS", "") + ".awake"):
+                    time.sleep(nap)
                 if drop and drop in record["text"]:
                     yield Dropped(record, "unwanted", f"has {drop}")
                 else:
@@ -99,6 +107,10 @@ class Project_:
                 "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_NAME": "t",
                 "GIT_COMMITTER_EMAIL": "t@example.org"}  # fmt: skip
 
+    def wake(self) -> None:
+        """From now on `shout` naps no more, neither where it runs nor where it is yet to run."""
+        Path(f"{self.runs}.awake").touch()
+
     def start(self, *command: str) -> subprocess.Popen[str]:
         """A command in the background, in a process group of its own."""
         return subprocess.Popen(
@@ -113,18 +125,22 @@ class Project_:
 
     def run(self, *command: str, code: int | None = 0) -> str:
         """A command's output; its exit code must be `code` (None: any)."""
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.env(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=1800,
-            check=False,
-        )
-        assert code is None or done.returncode == code, f"{command} exited {done.returncode}:\n{done.stdout}"
-        return done.stdout
+        if command[0] == "dvc":
+            said, ended = forked.dvc(command[1:], self.root, self.env())
+        else:
+            done = subprocess.run(
+                command,
+                cwd=self.root,
+                env=self.env(),
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=1800,
+                check=False,
+            )
+            said, ended = done.stdout, done.returncode
+        assert code is None or ended == code, f"{command} exited {ended}:\n{said}"
+        return said
 
     def write(self, path: str, text: str) -> Path:
         """A file of the project."""
@@ -132,6 +148,10 @@ class Project_:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
         return file
+
+    def write_rows(self, path: str, rows: Iterable[Mapping[str, object]]) -> Path:
+        """A JSONL file of the project."""
+        return self.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace text in a file; it must be there."""
@@ -178,7 +198,21 @@ def project(root: Path, recipe: str = RECIPE, name: str = "one", dvc: bool = Tru
     made.write(".gitignore", "/data/\n/models/\n__pycache__/\n")
     made.write(".dvcignore", "__pycache__\n*.pyc\n")
     if dvc:
-        made.run("git", "init", "-q", "-b", "main")
-        made.run("dvc", "init", "-q")
+        begin(made)
         made.commit("begin")
     return made
+
+
+def begin(made: Project_) -> None:
+    """What `git init` and `dvc init` leave; they ran once, in an empty folder, and each project gets a copy."""
+    shutil.copytree(_begun().name, made.root, dirs_exist_ok=True)
+
+
+@cache
+def _begun() -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory(prefix="drp-begun-")
+    made = Project_(Path(folder.name))
+    made.run("git", "init", "-q", "-b", "main")
+    made.run("dvc", "init", "-q")
+    (made.root / ".dvcignore").unlink()  # each has its own
+    return folder

@@ -34,10 +34,12 @@ Behaviour = Callable[[int, dict[str, Any]], Reply]
 """What to answer to the n-th request (from 0), given its body."""
 
 
-def said(text: str | None, finish: str | None = "stop", model: str = "served", **message: Any) -> Reply:
-    """A chat completion as a good server sends it."""
+def said(
+    text: str | None, finish: str | None = "stop", model: str = "served", tokens: tuple[int, int] = (7, 3), **message: Any
+) -> Reply:
+    """A chat completion as a good server sends it; `tokens` of the prompt, and of the completion."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
     return Reply({"id": "x", "object": "chat.completion", "created": 0, "model": model, "choices": [choice], "usage": usage})
 
 
@@ -120,3 +122,29 @@ class ChatServer:
     def __exit__(self, *_: object) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+
+class Remembering:
+    """A server that says what `answer` makes of each prompt, and keeps them all; who asks after the first `most` waits at the gate."""
+
+    def __init__(self, answer: Callable[[str], str], tokens: tuple[int, int] = (7, 3)) -> None:
+        self.answer, self.tokens = answer, tokens
+        self.prompts: list[str] = []
+        self.most, self.gate = 1_000_000, threading.Event()
+        self._server = ChatServer(self._behave)
+        self.url = self._server.url
+
+    def __enter__(self) -> "Remembering":
+        self._server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.set()
+        self._server.__exit__()
+
+    def _behave(self, number: int, body: dict[str, Any]) -> Reply:
+        prompt = body["messages"][-1]["content"]
+        self.prompts.append(prompt)
+        if len(self.prompts) > self.most:
+            self.gate.wait()
+        return said(self.answer(prompt), tokens=self.tokens)

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 from drp.cli import main
 from drp.narration import narrate
 from drp.records import read
-from tests.projects import Project_, project
+from tests.once import once
+from tests.projects import Project_, begin, project
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,7 +108,7 @@ def rows(count: int, first: int = 0) -> list[dict[str, str]]:
 
 def write_rows(made: Project_, found: list[dict[str, str]]) -> None:
     """The source file."""
-    made.write("sums.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
+    made.write_rows("sums.jsonl", found)
 
 
 def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
@@ -119,8 +119,7 @@ def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
     for name, text in OPS.items():
         made.write(f"ops/{name}.py", text)
     write_rows(made, rows(count))
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+    begin(made)
     made.commit("begin")
     return made
 
@@ -128,16 +127,14 @@ def taught(root: Path, recipe: str = RECIPE, count: int = 12) -> Project_:
 def reproduced(factory: pytest.TempPathFactory, name: str) -> Project_:
     """A project of that name where recipe `one` has run, in git: copied, since it is run once for all tests of a session."""
     root = factory.mktemp(name) / "p"
-    shutil.copytree(_once(factory.getbasetemp()).root, root, symlinks=True)
+    shutil.copytree(once(factory, "taught", _reproduced), root, symlinks=True)
     return Project_(root)
 
 
-@cache
-def _once(folder: Path) -> Project_:
-    made = taught(folder / "taught" / "p")
+def _reproduced(root: Path) -> None:
+    made = taught(root)
     made.repro()
     made.commit("reproduced")
-    return made
 
 
 def patterned(made: Project_, folder: Path) -> Project_:

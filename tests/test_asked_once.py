@@ -1,14 +1,12 @@
 """What a model is asked again after an edit, with real DVC and a real loopback server that counts."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.projects import Project_, project
+from tests.servers import Remembering
 
 RECIPE = """\
 stages:
@@ -18,57 +16,21 @@ stages:
 """
 
 
-class Counting(ThreadingHTTPServer):
-    """An OpenAI-compatible server that answers with the number of words of the prompt, and remembers every prompt."""
-
-    prompts: list[str]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Counting
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["messages"][-1]["content"]
-        self.server.prompts.append(prompt)
-        reply = {
-            "id": "1", "object": "chat.completion", "created": 0, "model": "served-model",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"{len(prompt.split())} words"}}],
-            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-        }  # fmt: skip
-        data = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[Counting]:
-    made = Counting(("127.0.0.1", 0), _Handler)
-    made.prompts = []
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+def server() -> Iterator[Remembering]:
+    """It answers with the number of words."""
+    with Remembering(lambda prompt: f"{len(prompt.split())} words") as made:
+        yield made
 
 
-def _project(tmp_path: Path, server: Counting) -> Project_:
+def _project(tmp_path: Path, server: Remembering) -> Project_:
     made = project(tmp_path / "p", RECIPE)
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    made.write(
-        "params.yaml", f'models:\n  m: {{name: some-model}}\nrun:\n  m: {{backend: openai, base_url: "{url}", concurrency: 2}}\n'
-    )
+    model = f"{{backend: openai, base_url: '{server.url}', concurrency: 2}}"
+    made.write("params.yaml", f"models:\n  m: {{name: some-model}}\nrun:\n  m: {model}\n")
     return made
 
 
-def test_edits_ask_only_for_what_does_not_exist_yet(tmp_path: Path, server: Counting) -> None:
+def test_edits_ask_only_for_what_does_not_exist_yet(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     assert made.repro() == ["one:a", "one:b", "one:c", "one:counts"]
     assert len(server.prompts) == 5
@@ -101,7 +63,7 @@ def test_edits_ask_only_for_what_does_not_exist_yet(tmp_path: Path, server: Coun
 
 
 def test_an_include_is_a_dependency_and_an_experiment_in_a_temporary_folder_shares_the_store(
-    tmp_path: Path, server: Counting
+    tmp_path: Path, server: Remembering
 ) -> None:
     made = _project(tmp_path, server)
     made.write("prompts/_how.j2", "loudly")
@@ -115,7 +77,7 @@ def test_an_include_is_a_dependency_and_an_experiment_in_a_temporary_folder_shar
     assert set(made.repro()) == {"one:b", "one:counts"}
 
 
-def test_no_secret_reaches_a_file(tmp_path: Path, server: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_reaches_a_file(tmp_path: Path, server: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
     made = _project(tmp_path, server)
     made.edit("params.yaml", "concurrency: 2", "key: THE_KEY")
     monkeypatch.setenv("THE_KEY", "sk-very-secret-value")

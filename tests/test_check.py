@@ -143,6 +143,33 @@ def test_two_parents_with_a_stage_of_one_name_are_refused(tmp_path, capsys, monk
     assert "both have a stage 'a'; rename one" in "\n".join(_problems(made.root, capsys, monkeypatch))
 
 
+def test_a_recipe_with_axes_is_not_to_be_extended(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    axes = "axes: {size: {few: {stages.a.size: 1}, many: {stages.a.size: 9}}}\n"
+    made = project(tmp_path / "p", "stages:\n  a: {op: make}\n  b: {op: shout, from: a}\n" + axes, dvc=False)
+    made.write("recipes/two/recipe.yaml", "extends: one\nstages:\n  c: {op: shout, from: b}\n")
+    assert _problems(made.root, capsys, monkeypatch) == [
+        "recipes/two/recipe.yaml:1:10: extends: 'one' has axes; extend a recipe without axes and put them here"
+    ]
+
+
+def test_a_source_that_need_not_be_given_may_be_null(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    made = project(tmp_path / "p", "stages:\n  a: {op: make}\n  b: {op: lookup, from: a, source: null}\n", dvc=False)
+    made.write(
+        "ops/lookup.py",
+        '''"""Look something up."""
+from collections.abc import Iterable, Iterator
+from drp.op import Outcome, Record, Source, Work
+
+VERSION = 1
+
+def lookup(records: Iterable[Record], work: Work, *, source: Source | None = None) -> Iterator[Outcome]:
+    yield from ()
+''',
+    )
+    monkeypatch.chdir(made.root)
+    assert main(["compile"]) == 0
+
+
 def test_conflict_markers_in_a_generated_file_are_named_with_the_cure(tmp_path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     made = project(tmp_path / "p", dvc=False)
     monkeypatch.chdir(made.root)

@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import io
 import json
-import os
 import shutil
 import warnings
 from pathlib import Path
@@ -21,8 +20,7 @@ from drp.ops import get, names
 from drp.records import read
 from tests.openlineage_events import event
 from tests.projects import Project_, project
-from tests.servers import ChatServer
-from tests.traced import SOURCES, think
+from tests.traced import traced
 
 ROOT = Path(__file__).parents[1]
 RECIPE = """\
@@ -56,51 +54,15 @@ licences:
   pupil/seven-b: mit
   rules: apache-2.0
 """
-LEARN = '''
-    """Leave a folder as an adapter's training does, and its ledger."""
-    from collections.abc import Iterable, Iterator
-    from typing import TypedDict
-    from drp.op import Kept, Model, Outcome, Record, Work
-
-    VERSION = 1
-    NEEDS = ("target",)
-    MAKES_MODEL = True
-    REPLACES = True
-
-    class Adds(TypedDict):
-        id: str
-        n_tokens: int
-        n_trained_tokens: int
-        steps_seen: list[int]
-
-    def learn(records: Iterable[Record], work: Work, *, model: Model, epochs: int = 1) -> Iterator[Outcome]:
-        (work.out / "adapter_config.json").write_text('{"r": 2}')
-        for number, record in enumerate(records, 1):
-            words = len(record["target"].split())
-            steps = [number + 100 * epoch for epoch in range(epochs)]
-            yield Kept({"id": record["id"], "n_tokens": words + 9, "n_trained_tokens": words, "steps_seen": steps})
-    '''
 TARGETS = "data/fruit/targets.parquet"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Project_:
     """A project that has run, from questions to scores, all of it committed."""
-    made = project(tmp_path_factory.mktemp("exports") / "p", RECIPE, name="fruit")
-    for name, rows in SOURCES.items():
-        made.write(f"questions/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    for path in (ROOT / "prompts").glob("*.j2"):
-        made.write(f"prompts/{path.name}", path.read_text(encoding="utf-8"))
-    made.write("ops/learn.py", LEARN)
-    os.environ["PUPIL_KEY"] = "sk-a-secret-of-nobody"
-    try:
-        with ChatServer(think) as server:
-            made.write("params.yaml", PARAMS.format(url=server.url))
-            made.repro()
-    finally:
-        del os.environ["PUPIL_KEY"]
-    made.commit("run")
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUPIL_KEY", "sk-a-secret-of-nobody")
+        return traced(tmp_path_factory.mktemp("exports") / "p", RECIPE, PARAMS)
 
 
 @pytest.fixture

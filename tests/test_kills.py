@@ -87,6 +87,7 @@ def test_a_killed_dvc_leaves_no_orphan_and_a_second_start_ends_well(
         time.sleep(0.1)
     assert not _alive(child), "an orphan after 2 s"
     _unpublished(made)
+    made.wake()
     assert made.ran(made.run("dvc", "repro", "recipes/one/dvc.yaml:c")) == ["one:b", "one:c"]
 
 
@@ -95,6 +96,7 @@ def test_a_second_copy_is_refused_with_75_while_the_first_runs(tmp_path: Path) -
     process = made.start("drp", "stage", "one", "b")
     _running(made, process)
     assert "another process is running this stage" in made.run("drp", "stage", "one", "b", code=75)
+    made.wake()
     assert process.wait(30) == 0
 
 
@@ -103,6 +105,7 @@ def test_a_file_edited_while_a_stage_runs_exits_65_and_the_lock_does_not_lie(tmp
     process = made.start("dvc", "repro", "recipes/one/dvc.yaml:c")
     _running(made, process)
     made.edit("recipes/one/recipe.yaml", "nap: 0.1", "nap: 0.0")
+    made.wake()
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "changed while the stage ran: b.nap" in output

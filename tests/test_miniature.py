@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drp.records import count, read
-from tests.projects import Project_
+from tests.projects import Project_, begin
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,8 +26,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Project_:
     recipe.write_text(re.sub(r"size: \d+", "size: 12", recipe.read_text()))
     exams = made.root / "recipes/mini-exams/recipe.yaml"
     exams.write_text(re.sub(r"size: \d+", "size: 4", exams.read_text()))
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+    begin(made)
     made.run("drp", "compile")
     made.commit("begin")
     made.run("dvc", "repro")

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from drp.pipeline.pace import Stopwatch
 from drp.store.completions import Owner, Store
 from drp.store.peek import peek
 from tests.projects import Project_, project, stop
+from tests.servers import Remembering
 
 RECIPE = """\
 stages:
@@ -48,68 +48,22 @@ ECHO = '''
     '''
 
 
-class Counting(ThreadingHTTPServer):
-    """An OpenAI-compatible server that answers with the prompt turned round, and remembers every prompt.
-
-    Who asks after the first `most` waits at the gate.
-    """
-
-    prompts: list[str]
-    most: int
-    gate: threading.Event
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Counting
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["messages"][-1]["content"]
-        self.server.prompts.append(prompt)
-        if len(self.server.prompts) > self.server.most:
-            self.server.gate.wait()
-        reply = {
-            "id": "1", "object": "chat.completion", "created": 0, "model": "served-model",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": prompt[::-1]}}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30},
-        }  # fmt: skip
-        data = json.dumps(reply).encode()
-        try:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except ConnectionError:  # who asked was killed
-            return
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[Counting]:
-    made = Counting(("127.0.0.1", 0), _Handler)
-    made.prompts, made.most, made.gate = [], 1_000_000, threading.Event()
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made
-    made.gate.set()
-    made.shutdown()
-    made.server_close()
-    thread.join()
+def server() -> Iterator[Remembering]:
+    """It answers with the prompt turned round."""
+    with Remembering(lambda prompt: prompt[::-1], tokens=(10, 20)) as made:
+        yield made
 
 
-def _project(tmp_path: Path, server: Counting, rows: int = 4, recipe: str = RECIPE) -> Project_:
+def _project(tmp_path: Path, server: Remembering, rows: int = 4, recipe: str = RECIPE) -> Project_:
     made = project(tmp_path / "p", recipe)
-    url = f"http://127.0.0.1:{server.server_port}/v1"
     made.write(
         "params.yaml",
         f"""
         models:
           m: {{name: some-model, sampling: {{temperature: 0.0, max_tokens: 100}}}}
         run:
-          m: {{backend: openai, base_url: "{url}", concurrency: 2}}
+          m: {{backend: openai, base_url: "{server.url}", concurrency: 2}}
         """,
     )
     made.write("ops/echo.py", ECHO)
@@ -121,7 +75,7 @@ def _project(tmp_path: Path, server: Counting, rows: int = 4, recipe: str = RECI
 
 
 def _rows(made: Project_, count: int) -> None:
-    made.write("data.jsonl", "".join(json.dumps({"q": f"question {k}?", "a": str(k)}) + "\n" for k in range(count)))
+    made.write_rows("data.jsonl", [{"q": f"question {k}?", "a": str(k)} for k in range(count)])
 
 
 class Told:
@@ -143,7 +97,7 @@ class Told:
         return found["new"], found["most"], found["stored"]
 
 
-def _carry_out(made: Project_, server: Counting) -> Told:
+def _carry_out(made: Project_, server: Remembering) -> Told:
     """Plan, hold the plan against `dvc status`, run, and hold it against what ran and what was asked."""
     planned = Told(made)
     sent = len(server.prompts)
@@ -163,7 +117,7 @@ def _carry_out(made: Project_, server: Counting) -> Told:
     return planned
 
 
-def test_a_plan_is_what_then_happens_edit_by_edit(tmp_path: Path, server: Counting) -> None:
+def test_a_plan_is_what_then_happens_edit_by_edit(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     first = _carry_out(made, server)
     assert first.states("will run") == set(first.stages)
@@ -211,7 +165,7 @@ def test_a_plan_is_what_then_happens_edit_by_edit(tmp_path: Path, server: Counti
     assert lost.states("from cache") == {"one:d"}
 
 
-def test_one_row_more_is_one_completion_more_at_each_stage(tmp_path: Path, server: Counting) -> None:
+def test_one_row_more_is_one_completion_more_at_each_stage(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     made.repro()
     _rows(made, 5)
@@ -229,7 +183,7 @@ def test_one_row_more_is_one_completion_more_at_each_stage(tmp_path: Path, serve
     assert len(server.prompts) == 10
 
 
-def test_a_prompt_that_was_never_committed_shows_its_lines(tmp_path: Path, server: Counting) -> None:
+def test_a_prompt_that_was_never_committed_shows_its_lines(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     made.edit("prompts/say.j2", "Say this.", "Tell this.")
     made.repro()
@@ -247,7 +201,7 @@ def test_a_prompt_that_was_never_committed_shows_its_lines(tmp_path: Path, serve
     _carry_out(made, server)
 
 
-def test_a_prompts_old_lines_are_found_in_git_or_it_is_said_that_they_are_lost(tmp_path: Path, server: Counting) -> None:
+def test_a_prompts_old_lines_are_found_in_git_or_it_is_said_that_they_are_lost(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     made.repro()
     made.commit()
@@ -266,7 +220,7 @@ def test_a_prompts_old_lines_are_found_in_git_or_it_is_said_that_they_are_lost(t
     assert "neither in the store nor in git" in made.run("drp", "plan")
 
 
-def test_what_was_paid_before_a_kill_is_not_planned_again(tmp_path: Path, server: Counting) -> None:
+def test_what_was_paid_before_a_kill_is_not_planned_again(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server, rows=40)
     made.run("drp", "compile")
     server.most = 15
@@ -289,7 +243,7 @@ def test_what_was_paid_before_a_kill_is_not_planned_again(tmp_path: Path, server
     assert len(server.prompts) - sent == new
 
 
-def test_a_plan_leaves_no_trace(tmp_path: Path, server: Counting) -> None:
+def test_a_plan_leaves_no_trace(tmp_path: Path, server: Remembering) -> None:
     def files() -> dict[Path, tuple[int, int]]:
         return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in made.root.rglob("*") if "__pycache__" not in p.parts}
 
@@ -307,7 +261,7 @@ def test_a_plan_leaves_no_trace(tmp_path: Path, server: Counting) -> None:
 
 
 def test_money_tokens_and_time_go_by_what_was_seen_and_a_budget_that_is_too_small_is_said(
-    tmp_path: Path, server: Counting
+    tmp_path: Path, server: Remembering
 ) -> None:
     made = _project(tmp_path, server)
     assert "no price" in made.run("drp", "plan")
@@ -334,7 +288,7 @@ def test_money_tokens_and_time_go_by_what_was_seen_and_a_budget_that_is_too_smal
     assert "what is left is less than a request may cost" in made.run("drp", "plan")
 
 
-def test_a_recipe_is_planned_with_what_it_is_made_from_and_nothing_else(tmp_path: Path, server: Counting) -> None:
+def test_a_recipe_is_planned_with_what_it_is_made_from_and_nothing_else(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     made.write("recipes/two/recipe.yaml", "extends: one\nstages:\n  d: {times: 3}\n")
     made.write("recipes/three/recipe.yaml", "stages:\n  z: {op: make}\n")
@@ -344,7 +298,7 @@ def test_a_recipe_is_planned_with_what_it_is_made_from_and_nothing_else(tmp_path
     assert "did you mean 'two'?" in made.run("drp", "plan", "twoo", code=2)
 
 
-def test_a_recipe_that_is_not_compiled_is_planned_as_if_it_were(tmp_path: Path, server: Counting) -> None:
+def test_a_recipe_that_is_not_compiled_is_planned_as_if_it_were(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server)
     made.repro()
     made.edit(
@@ -368,7 +322,7 @@ stages:
 """
 
 
-def test_what_was_judged_is_known_and_what_would_be_judged_is_not_waited_for(tmp_path: Path, server: Counting) -> None:
+def test_what_was_judged_is_known_and_what_would_be_judged_is_not_waited_for(tmp_path: Path, server: Remembering) -> None:
     made = _project(tmp_path, server, recipe=JUDGED)
     told = Told(made)
     assert told.asked("one:s") == (8, 8, 0)
@@ -407,7 +361,7 @@ PARSE = '''
     '''
 
 
-def test_an_op_that_fails_on_what_is_not_known_does_not_end_the_plan(tmp_path: Path, server: Counting) -> None:
+def test_an_op_that_fails_on_what_is_not_known_does_not_end_the_plan(tmp_path: Path, server: Remembering) -> None:
     made = _project(
         tmp_path, server, recipe=RECIPE.replace("op: shout, from: c, times: 1", "op: parse, from: c, model: m, prompt: again")
     )

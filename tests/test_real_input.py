@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drp.records import count, read
-from tests.projects import Project_, stop
+from tests.projects import Project_, begin, stop
 
 ROOT = Path(__file__).parents[1]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
@@ -35,8 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project_]:
         hub = rf'source: "hf://openai/gsm8k", config: main, split: {split}, revision: "\w+"'
         text = re.sub(hub, f"source: {GSM8K / split}.jsonl", text)
     recipe.write_text(text)
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+    begin(made)
     made.run("drp", "compile")
     server = made.start("drp", "serve", "rules", "--port", str(PORT))
     try:

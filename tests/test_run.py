@@ -229,6 +229,7 @@ def test_a_signal_is_passed_on_waited_for_and_nothing_is_published(
     assert not (made.root / "data/one/b.parquet").exists()
     assert not list((made.root / "data/one").glob("**/*.part"))
     assert set(locked(made)) == {"a"}
+    made.wake()
     made.run("drp", "run", "one")
 
 
@@ -244,6 +245,7 @@ def test_a_killed_run_takes_dvc_and_the_stage_with_it(tmp_path: Path, jobs: str)
     assert gone(dvc)
     assert gone(stage)
     assert not (made.root / "data/one/b.parquet").exists()
+    made.wake()
     assert made.ran(made.run("drp", "run", "one:c", "-j", jobs)) == ["one:b", "one:c"]
 
 
@@ -298,6 +300,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_stage_once(tmp_path: Path) -> None:
 
 def test_independent_stages_overlap_and_leave_what_a_run_one_by_one_leaves(tmp_path: Path) -> None:
     alone, together = project(tmp_path / "p", WIDE), project(tmp_path / "q", WIDE)
+    alone.wake()
     for made, jobs in ((alone, "1"), (together, "2")):
         made.run("drp", "compile")
         made.run("drp", "run", "one", "-j", jobs)

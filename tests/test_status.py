@@ -21,6 +21,7 @@ def test_it_tells_of_a_running_stage_while_dvc_holds_its_locks_and_of_what_came_
     assert (done["stage"], done["state"], done["exit_code"]) == ("a", "done", 0)
     assert (running["stage"], running["state"], running["total"], running["pid"]) == ("b", "running", 20, pid)
     assert told["locks"] == [{"stage": "one/b", "pid": pid, "command": "drp stage one b"}] or told["locks"][0]["pid"] == pid
+    made.wake()
     assert process.wait(60) == 0
     after = {one["stage"]: one for one in json.loads(made.run("drp", "status", "--json"))["stages"]}
     assert [after[s]["state"] for s in "abc"] == ["done"] * 3

@@ -201,6 +201,39 @@ def test_a_level_of_an_axis_that_has_exclusions_of_its_own_gets_this_one_too(tmp
         assert name not in data(made, f"one/{size}/a")
 
 
+MIXED = """\
+stages:
+  exam: {op: load, source: e.jsonl}
+  a: {op: load, source: q.jsonl}
+  held: {op: mix, from: [a], without: [exam]}
+  few: {op: mix, from: [a], limit: 3}
+  of-held: {op: mix, from: [held]}
+  of-few: {op: mix, from: [few]}
+  apart: {op: mix, from: [a]}
+"""
+
+
+def test_what_a_mix_lets_in_instead_is_told_of_and_all_that_runs_is_named(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", MIXED)
+    rows = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(6)]
+    made.write("q.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    made.write("e.jsonl", json.dumps({"question": "2 + 1?", "answer": "three"}) + "\n" + json.dumps(rows[5]) + "\n")
+    made.repro()
+    [exam] = [name for name, row in data(made, "one/exam").items() if row["answer"] == "three"]
+    exam_told = made.run("drp", "withdraw", exam, "--reason", "x", "--dry-run")
+    told = json.loads(made.run("drp", "withdraw", exam, "--reason", "x", "--dry-run", "--json"))
+    assert (set(told["stages"]), told["perhaps"]) == ({"one/exam", "one/held"}, ["one/of-held"])
+    assert "one/counts" in exam_told
+    first = next(iter(data(made, "one/few")))
+    told = json.loads(made.run("drp", "withdraw", first, "--reason", "x", "--json"))
+    rest = {"one/a", "one/held", "one/few", "one/of-held", "one/of-few", "one/apart"}
+    assert set(told["stages"]) | set(told["perhaps"]) == rest | ({"one/exam"} if first in data(made, "one/exam") else set())
+    made.run("drp", "withdraw", exam, "--reason", "x")
+    ran = {f"one/{stage.partition(':')[2]}" for stage in made.repro()}
+    assert ran == rest | {"one/exam", "one/counts"}
+    assert "2 + 1?" in {row["question"] for row in data(made, "one/of-held").values()}
+
+
 def test_what_cannot_be_withdrawn_is_refused_with_what_is_near_and_nothing_is_written(quick: Project_) -> None:
     name = row_id(quick, 2)
     wrong = name[:-2] + ("00" if name[-2:] != "00" else "11")
@@ -220,7 +253,7 @@ def test_what_cannot_be_withdrawn_is_refused_with_what_is_near_and_nothing_is_wr
 def test_after_a_withdrawal_only_what_depends_on_it_runs_and_only_what_changed_is_asked(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    made = two_recipes(tmp_path_factory.mktemp("two"))
+    made = two_recipes(tmp_path_factory)
     name = next(key for key, row in data(made, "base/left").items() if row["question"] == question(10, 7)["question"])
     scores = data(made, "base/scores")
     held = next(key for key, row in data(made, "base/exam").items() if row["question"] == question(32, 8)["question"])

@@ -1,40 +1,14 @@
 """A small project that has run from questions to scores: a student behind a real server, the rules teacher, a ledger."""
 
-import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.own_ops import LEARN
 from tests.projects import Project_, project
 from tests.servers import ChatServer, Reply, said
 
-LEARN = '''
-    """Keep a ledger as training does, and leave a folder as an adapter does."""
-    from collections.abc import Iterable, Iterator
-    from typing import TypedDict
-    from drp.op import Dropped, Kept, Outcome, Record, Work
-
-    VERSION = 1
-    NEEDS = ("target",)
-    MAKES_MODEL = True
-    REPLACES = True
-
-    class Adds(TypedDict):
-        id: str
-        n_tokens: int
-        n_trained_tokens: int
-        steps_seen: list[int]
-
-    def learn(records: Iterable[Record], work: Work, *, batch: int = 2, longest: int = 1000) -> Iterator[Outcome]:
-        (work.out / "weights").write_text("w")
-        for number, record in enumerate(records):
-            words = len(record["target"].split())
-            if words > longest:
-                yield Dropped(record, "too-long", f"{words} words")
-            else:
-                steps = [1 + number // batch, 11 + number // batch]
-                yield Kept({"id": record["id"], "n_tokens": words + 9, "n_trained_tokens": words, "steps_seen": steps})
-'''
 RECIPE = """\
 description: from questions to scores
 models: {student: pupil, teacher: rules}
@@ -49,7 +23,7 @@ stages:
   edits: {op: edit, from: steps, model: teacher, prompt: edit}
   pruned: {op: reassemble, from: edits, model: teacher, prompt: reassemble}
   targets: {op: verify, from: pruned, keep: correct}
-  adapter: {op: learn, from: targets}
+  adapter: {op: learn, from: targets, batch: 2}
   scores: {op: evaluate, models: {base: student}, on: [exam], prompt: solve, cutoff: 500}
   table: {op: compare, from: scores, base: base}
 """
@@ -86,16 +60,15 @@ def think(number: int, body: dict[str, Any]) -> Reply:
     return said(f"<think>\n{thought}\n</think>\n\nThe answer is \\boxed{{{total}}}.", model="pupil-7b-2024-10-served")
 
 
-def traced(root: Path, recipe: str = RECIPE) -> Project_:
+def traced(root: Path, recipe: str = RECIPE, params: str = PARAMS) -> Project_:
     """The project, run and committed; its server is gone, its answers are in the store."""
     made = project(root, recipe, name="fruit")
     made.write("ops/learn.py", LEARN)
     for name, rows in SOURCES.items():
-        made.write(f"questions/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    for path in (ROOT / "prompts").glob("*.j2"):
-        made.write(f"prompts/{path.name}", path.read_text(encoding="utf-8"))
+        made.write_rows(f"questions/{name}.jsonl", rows)
+    shutil.copytree(ROOT / "prompts", made.root / "prompts", dirs_exist_ok=True)
     with ChatServer(think) as server:
-        made.write("params.yaml", PARAMS.format(url=server.url))
+        made.write("params.yaml", params.format(url=server.url))
         made.repro()
     made.commit("run")
     return made

@@ -2,13 +2,16 @@
 behind a server, a teacher, an adapter, models trained from scratch and further, an evaluation; every stage really runs, but the trainings only keep
 their ledgers."""
 
-import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.projects import Project_
+import pytest
+
+from tests.once import once
+from tests.own_ops import GROW, LEARN
+from tests.projects import Project_, begin
 from tests.servers import ChatServer, Reply, said
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +35,7 @@ stages:
   edits: {op: edit, from: steps, model: teacher, prompt: edit}
   pruned: {op: reassemble, from: edits, model: teacher, prompt: reassemble}
   targets: {op: verify, from: pruned, keep: correct}
-  adapter: {op: tune, from: targets, model: student}
+  adapter: {op: learn, from: targets, model: student}
   scores: {op: evaluate, models: {base: student, drp: adapter}, on: [exam], prompt: ask, runs: 2, cutoff: 640}
   table: {op: compare, from: scores, base: base, bootstrap: 20}
 """
@@ -60,53 +63,7 @@ run:
   pupil: {{backend: openai, base_url: "{url}"}}
   rules: {{backend: rules}}
 """
-OPS = {
-    "tune": '''
-        """Keep a ledger as sft does, and leave a folder that depends on all of it."""
-        from collections.abc import Iterable, Iterator
-        from typing import TypedDict
-        from drp.op import Kept, Model, Outcome, Record, Work
-
-        VERSION = 1
-        NEEDS = ("target",)
-        MAKES_MODEL = True
-        REPLACES = True
-
-        class Adds(TypedDict):
-            id: str
-            n_tokens: int
-            n_trained_tokens: int
-            steps_seen: list[int]
-
-        def tune(records: Iterable[Record], work: Work, *, model: Model) -> Iterator[Outcome]:
-            rows = list(records)
-            (work.out / "adapter_config.json").write_text(f"{[row['target'] for row in rows]}")
-            for number, row in enumerate(rows, 1):
-                yield Kept({"id": row["id"], "n_tokens": 10, "n_trained_tokens": 4, "steps_seen": [number, 100 + number]})
-        ''',
-    "grow": '''
-        """Keep a ledger as pretrain does, which names no steps, and leave a folder."""
-        from collections.abc import Iterable, Iterator
-        from typing import TypedDict
-        from drp.op import Kept, Model, Outcome, Record, Work
-
-        VERSION = 1
-        NEEDS = ("thought",)
-        MAKES_MODEL = True
-        REPLACES = True
-
-        class Adds(TypedDict):
-            id: str
-            n_tokens: int
-            n_trained_tokens: int
-
-        def grow(records: Iterable[Record], work: Work, *, start: Model | None = None) -> Iterator[Outcome]:
-            rows = list(records)
-            (work.out / "config.json").write_text(f"{start and start.content} {[row['thought'] for row in rows]}")
-            for row in rows:
-                yield Kept({"id": row["id"], "n_tokens": 10, "n_trained_tokens": 4})
-        ''',
-}
+OPS = {"learn": LEARN, "grow": GROW}
 
 
 def question(first: int, second: int) -> dict[str, str]:
@@ -123,7 +80,6 @@ SOURCES = {
 }
 ENDS = (("base", "table"), ("more", "first"), ("last", "again"), ("last", "second"))
 """The stages from which all others are reached."""
-_BUILT: list[Path] = []
 
 
 def think(number: int, body: dict[str, Any]) -> Reply:
@@ -140,15 +96,14 @@ def think(number: int, body: dict[str, Any]) -> Reply:
     return said(f"<think>\n{thought}\n</think>\n\nThe answer is \\boxed{{{total}}}.")
 
 
-def two_recipes(folder: Path) -> Project_:
-    """A copy of the project, compiled, run and committed; it is built once a process."""
-    if not _BUILT:
-        _BUILT.append(_build(folder / "original").root)
-    shutil.copytree(_BUILT[0], folder / "copy", symlinks=True)
-    return Project_(folder / "copy")
+def two_recipes(factory: pytest.TempPathFactory) -> Project_:
+    """A copy of the project, compiled, run and committed; it is built once for all tests of a session."""
+    root = factory.mktemp("two") / "copy"
+    shutil.copytree(once(factory, "two-recipes", _build), root, symlinks=True)
+    return Project_(root)
 
 
-def _build(root: Path) -> Project_:
+def _build(root: Path) -> None:
     made = Project_(root)
     root.mkdir(parents=True)
     shutil.copy(ROOT / ".dvcignore", root / ".dvcignore")
@@ -160,13 +115,11 @@ def _build(root: Path) -> Project_:
     made.write("recipes/more/recipe.yaml", MORE)
     made.write("recipes/last/recipe.yaml", LAST)
     for name, rows in SOURCES.items():
-        made.write(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+        made.write_rows(f"{name}.jsonl", rows)
+    begin(made)
     anew(made, "--thaw", "last")
     made.run("drp", "compile")
     made.commit("run")
-    return made
 
 
 def anew(made: Project_, *compiled: str) -> list[str]:

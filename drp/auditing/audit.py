@@ -18,8 +18,8 @@ from drp.lineage.graph import Graph
 from drp.lineage.replies import Replies
 from drp.lineage.snapshot import Snapshot
 from drp.lineage.tables import Tables
-from drp.pipeline.compile import resolve_all
 from drp.project import Project
+from drp.recipe.resolve import resolve_all
 
 ORDER = ("outputs", "locks", "inputs", "manifests", "records", "trails", "ledgers", "completions", "rebuild")
 """The checks as they are told."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from drp.auditing.finding import MANY
 from drp.lineage.graph import Node
 from drp.lineage.tables import Tables, unglobbed
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 
 COLUMNS = ("question", "answer")
 """What `load` gives a record with its id, and no op changes."""

@@ -17,7 +17,7 @@ from drp.pipeline.calling import build_model
 from drp.pipeline.stage import Run
 from drp.pipeline.work import model_identity, usage_of
 from drp.pipeline.yamlfile import mapping
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 from drp.records import read
 from drp.training import Trained, plan
 

@@ -15,7 +15,7 @@ from drp.lineage.graph import MANIFEST
 from drp.lineage.snapshot import Snapshot
 from drp.pipeline.compile import counts_entry, stage_entry
 from drp.pipeline.locked import Lock
-from drp.recipe.resolve import Recipe
+from drp.recipe.stages import Recipe
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from drp.lineage.snapshot import Snapshot
 from drp.pipeline import oplock
 from drp.pipeline.locked import Files, Lock, Made
 from drp.project import Project
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 
 AGAIN = "`dvc repro` makes it anew (`drp plan` says what that costs)"
 
@@ -164,7 +164,7 @@ class Sums:
         stage = self.stages.get(node.address)
         if stage is None or stage.op.name != node.op:
             return None
-        now = {f"{ref.data}.parquet" for ref in (*stage.inputs, *(ref for refs in stage.named.values() for ref in refs))}
+        now = {f"{ref.data}.parquet" for ref in stage.refs()}
         if now != {path for path in node.deps if path.endswith(".parquet") and self.graph.maker(path)}:
             return None
         return [other for ref in stage.inputs if (other := self.graph.maker(f"{ref.data}.parquet"))]

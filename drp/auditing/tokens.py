@@ -13,7 +13,7 @@ from drp.ops.sft import example_of
 from drp.pipeline.calling import build_model
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 from drp.records import read
 from drp.weights import load_tokenizer, resolve
 

@@ -9,7 +9,7 @@ from drp.auditing.sums import Sums
 from drp.errors import DataError
 from drp.lineage.graph import MANIFEST, Node
 from drp.lineage.tables import Tables, unglobbed
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 
 
 def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:

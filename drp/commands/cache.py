@@ -178,7 +178,7 @@ def _shared(project: Project, names: list[str]) -> Path:
 
 def _taken(project: Project, names: list[str], known: "list[Owner]") -> "set[Owner]":
     """The stages of recipes, also those that they take over from others."""
-    from drp.pipeline.compile import resolve_all
+    from drp.recipe.resolve import resolve_all
     from drp.store.completions import Owner
 
     found: set[Owner] = set()

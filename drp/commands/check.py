@@ -12,7 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Do it."""
-    from drp.pipeline.compile import resolve_all
+    from drp.recipe.resolve import resolve_all
 
     project = Project.here()
     for name in given.names:

@@ -1,13 +1,16 @@
 """What hangs on the outcomes of stages: models made further, evaluations with their metrics, and what would run again."""
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from drp.lineage.branch import Branch
 from drp.lineage.follow import Met
-from drp.lineage.graph import Node
+from drp.lineage.graph import COUNTS, Node
+from drp.lineage.spine import givers
 from drp.lineage.subject import Lineage
+from drp.lineage.tables import unglobbed
 
 HEADLINES = ("accuracy", "accuracy_difference", "tokens", "token_ratio")
 """Metrics that stand in the line for people; all of them are in the facts."""
@@ -27,10 +30,12 @@ def further(lineage: Lineage, trained: Iterable[Node]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Reruns:
-    """Stages that DVC would run, in the order of making: `sure` ones, and those that read what is not here."""
+    """Stages that DVC would run, in the order of making: `sure` ones, those of which it is not known (they read what is not here,
+    or what may come out otherwise), and the `counts` of recipes."""
 
     sure: tuple[Node, ...]
     perhaps: tuple[Node, ...]
+    counts: tuple[str, ...] = ()
 
     @property
     def frozen(self) -> list[str]:
@@ -39,7 +44,7 @@ class Reruns:
 
     def words(self) -> str:
         """For people."""
-        names = [node.address for node in self.sure]
+        names = [*(node.address for node in self.sure), *self.counts]
         told = [f"{plural(len(names), 'stage')}: {listed(names)}"] if names else []
         if self.perhaps:
             told.append(f"perhaps {'also ' if names else ''}{listed(node.address for node in self.perhaps)}")
@@ -50,29 +55,61 @@ def reruns(lineage: Lineage, met: Mapping[str, Met], starts: Collection[str]) ->
     """The stages that DVC would run if those of `starts` came out without the record.
 
     A stage whose outcome has nothing of it comes out with the same bytes, and what follows stays; of a model that learned it,
-    everything that follows is another. Of what a stage that is not here would make, nothing is known.
+    everything that follows is another. Of what a stage that is not here would make, nothing is known; nor how far a record comes
+    that a mix lets in instead (see `frees`).
     """
     changed: set[str] = set()
     whole: set[str] = set()
     perhaps: set[str] = set()
+    freed: set[str] = set()
     found: tuple[list[Node], list[Node]] = ([], [])
     above = lineage.graph.above(lineage.graph.nodes[at] for at in starts)
     absent = {node.address for node in above if node.address in met and met[node.address].absent}
     for node in lineage.graph.nodes.values():
         here, reads = met.get(node.address, Met(node)), set(node.deps)
         sure, other = node.address in starts or bool(reads & changed), bool(reads & whole)
-        if not sure and node.address not in absent and not reads & perhaps:
+        if not sure and node.address not in absent and not reads & (perhaps | freed):
             continue
         found[not sure].append(node)
         if not node.base:
             continue
-        outs = {f"{node.base}.parquet"} | ({node.model} if node.model and (other or here.learned or here.absent) else set())
+        records, model = {f"{node.base}.parquet"}, {node.model} if node.model else set[str]()
+        outs = records | (model if other or here.learned or here.absent else set())
         if other or (sure and here.has and not here.absent):
             changed |= outs
-            whole |= outs if other else outs - {f"{node.base}.parquet"}
+            whole |= outs if other else outs - records
         elif here.absent:
             perhaps |= outs
-    return Reruns(tuple(found[0]), tuple(found[1]))
+        if not other and (reads & freed or (sure and frees(lineage, node, met))):
+            freed |= records | model
+    recipes = dict.fromkeys(node.recipe for node in found[0] if node.base)  # manifests have the hashes of what was read
+    counts = [f"{name}/{COUNTS}" for name in recipes if lineage.graph.counted(name)]
+    return Reruns(tuple(found[0]), tuple(found[1]), tuple(counts))
+
+
+def frees(lineage: Lineage, node: Node, met: Mapping[str, Met]) -> bool:
+    """Whether a mix without the record may keep one that it drops now: for want of room, or because of an exam's question."""
+    if node.op != "mix":
+        return False
+    if not lineage.tables.present(node, ".dropped"):
+        return True
+    file = unglobbed(lineage.tables.file(node, ".dropped"))
+    had = node.address in met and met[node.address].kept
+    if had and lineage.tables.query(f"{DROPPED} = 'over-limit' limit 1", [file]):
+        return True
+    questions = _questions(lineage, node, met)
+    held = lineage.tables.stream(f"{DROPPED} = 'held-out'", [file]) if questions else ()
+    return any(json.loads(row["record"]).get("question") in questions for row in held)
+
+
+DROPPED = "select record from read_parquet(?) where reason"
+
+
+def _questions(lineage: Lineage, node: Node, met: Mapping[str, Met]) -> set[str]:
+    """What the records ask, in the stages that a mix only compares with."""
+    compared = {other.address for other in lineage.graph.inputs(node)} - {other.address for other in givers(lineage.graph, node)}
+    rows = (lineage.tables.row(met[at].node, record["id"], "question") for at in compared & met.keys() for record in met[at].kept)
+    return {row["question"] for row in rows if row}
 
 
 def calls(lineage: Lineage, node: Node, folders: Collection[str]) -> list[str]:

@@ -10,6 +10,8 @@ from drp.errors import DataError, choices
 from drp.lineage.snapshot import Snapshot
 from drp.pipeline.locked import Lock, Made, Place
 
+COUNTS = "counts"
+"""The stage, and the op, that collect what a recipe's manifests count."""
 MANIFEST = ".manifest.json"
 
 
@@ -101,6 +103,10 @@ class Graph:
         """The recipes that have a lock file."""
         paths = map(PurePosixPath, self.snapshot.files)
         return sorted(p.parts[-2] for p in paths if p.name == "dvc.lock" and len(p.parts) >= 3 and p.parts[-3] == "recipes")
+
+    def counted(self, recipe: str) -> bool:
+        """Whether the counts of a recipe's stages have been collected: the stage that reads every manifest, and is no node."""
+        return COUNTS in (self.snapshot.mapping(f"recipes/{recipe}/dvc.lock").get("stages") or {})
 
     @cached_property
     def _makers(self) -> dict[str, Node]:
@@ -207,7 +213,7 @@ def _nodes(snapshot: Snapshot, recipe: str) -> Iterator[Node]:
     for slug, entry in (snapshot.mapping(f"recipes/{recipe}/dvc.lock").get("stages") or {}).items():
         stage = compiled.get(slug) or {}
         op = ((stage.get("meta") or {}).get("drp") or {}).get("op")
-        if op is not None and op != "counts":
+        if op is not None and op != COUNTS:
             yield Node(recipe, slug, op, bool(stage.get("frozen")), Lock.of(entry))
 
 

@@ -14,7 +14,7 @@ from drp.pipeline.compile import model_paths
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import model as bind
-from drp.recipe.resolve import Ref, RoleUse, Stage
+from drp.recipe.stages import Ref, RoleUse, Stage
 from drp.records import Outcome, Record, read
 from drp.weights import resolve
 
@@ -30,11 +30,11 @@ class Rows:
 
 
 class Call:
-    """One call of a stage's op; `read` counts the records of its input."""
+    """One call of a stage's op; `read` counts the records of its input, `ids` adds up the hashes of their ids."""
 
     def __init__(self, project: Project, stage: Stage, params: dict[str, Any]) -> None:
         self.project, self.stage, self.params = project, stage, params
-        self.read = 0
+        self.read = self.ids = 0
 
     def __call__(self, work: Work) -> Iterable[Outcome] | Report:
         """What the op makes: outcomes, as they come, or a report."""
@@ -58,6 +58,7 @@ class Call:
     def _counted(self, rows: Iterable[Record]) -> Iterator[Record]:
         for record in rows:
             self.read += 1
+            self.ids += hash(record["id"])
             yield record
 
     def _labelled(self, refs: tuple[Ref, ...]) -> dict[str, Iterable[Record]]:

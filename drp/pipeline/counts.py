@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from drp.errors import DataError
-from drp.pipeline.compile import resolve_all
 from drp.pipeline.work import write_json
 from drp.project import Project
+from drp.recipe.resolve import resolve_all
 
 
 def collect(project: Project, name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from drp.backends import Answer, Ask, Backend
 from drp.fingerprint import canonical
@@ -55,15 +54,9 @@ class Stopwatch:
             )
 
 
-class Seen(NamedTuple):
-    """Requests a second, over the last runs of a stage, or of any stage."""
-
-    rate: float
-    of_stage: bool
-
-
-def seen(store: Store, owner: Owner, models: Sequence[int]) -> Seen | None:
-    """How fast models (by their numbers in the store) answered this stage of late, or else any; None where they never did."""
+def pace(store: Store, owner: Owner, models: Sequence[int]) -> float | None:
+    """How many requests a second models (by their numbers in the store) answered of late for this stage, or else for any;
+    None where they never did."""
     marks = ",".join("?" * len(models))
     for scope, values in (("and s.recipe = ? and s.stage = ?", owner), ("", ())):
         found = store.rows(
@@ -73,5 +66,5 @@ def seen(store: Store, owner: Owner, models: Sequence[int]) -> Seen | None:
         )
         ((asked, seconds),) = found
         if asked and seconds:
-            return Seen(asked / seconds, bool(scope))
+            return float(asked / seconds)
     return None

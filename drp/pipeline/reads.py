@@ -16,7 +16,7 @@ from drp.errors import InputsChanged, UndeclaredRead
 from drp.fence import Fence
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 
 LOADS = ("transformers", "vllm")
 """Backends that load a model into the stage's own process: their libraries read and make files anywhere."""
@@ -100,11 +100,9 @@ class Reads:
 def loads(project: Project, stage: Stage) -> bool:
     """Whether the stage's own process loads or makes a model, or fetches data: libraries then read and make files anywhere."""
     run: dict[str, Any] = mapping(project.params).get("run") or {}
-    uses = [use for named in stage.models.values() for use in named.values()]
-    if stage.op.makes_model or any(use.stage or run.get(use.role, {}).get("backend") in LOADS for use in uses):
+    if stage.op.makes_model or any(use.stage or run.get(use.role, {}).get("backend") in LOADS for use in stage.uses()):
         return True
-    options = stage.op.options
-    sources = [str(v.data) for k, v in stage.values.items() if k in options and options[k].kind == "source"]
+    sources = [value.data for value in stage.sources()]
     return any(source.startswith("hf://") or (project.root / source).is_dir() for source in sources)
 
 

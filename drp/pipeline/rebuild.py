@@ -21,7 +21,7 @@ from drp.pipeline import oplock
 from drp.pipeline.stage import Run, find
 from drp.pipeline.work import WINDOW, Usage, usage_of
 from drp.project import Project
-from drp.recipe.resolve import Stage
+from drp.recipe.stages import Stage
 from drp.records import Outcome, Record
 from drp.store.completions import Store, digest_of
 from drp.store.peek import Peek

@@ -17,7 +17,7 @@ from drp.mortality import die_with_dvc
 from drp.op import Report
 from drp.pipeline import door, oplock, texts
 from drp.pipeline.calling import Call, build_model
-from drp.pipeline.compile import OUTPUTS, model_paths, resolve_all, resolved, stage_entry
+from drp.pipeline.compile import OUTPUTS, model_paths, resolved, stage_entry
 from drp.pipeline.guard import Inputs, exit_on_sigterm, only_copy
 from drp.pipeline.progress import Progress
 from drp.pipeline.reads import Reads
@@ -25,7 +25,8 @@ from drp.pipeline.work import CountedWork, StageWork, model_identity, write_json
 from drp.pipeline.yamlfile import mapping
 from drp.project import Project
 from drp.recipe.binding import price
-from drp.recipe.resolve import Recipe, RoleUse, Stage, resolved_file
+from drp.recipe.resolve import resolve_all
+from drp.recipe.stages import Recipe, RoleUse, Stage, resolved_file
 from drp.records import DroppedRow, Kept, Outcome, TrailWriter, Writer, as_json, count, schema_at, schema_of
 from drp.sorting import in_order
 from drp.store.completions import Owner, Store
@@ -112,14 +113,11 @@ class Run:
         self.fingerprint = oplock.read(project)[stage.op.name].fingerprint  # it is current: see `run`
 
     def _paths(self) -> list[str]:
-        refs = [*self.stage.inputs, *(r for rs in self.stage.named.values() for r in rs)]
-        uses = [u for us in self.stage.models.values() for u in us.values()]
-        sources = [
-            v.data for k, v in self.stage.values.items()
-            if k in self.stage.op.options and self.stage.op.options[k].kind == "source" and "://" not in v.data
-        ]  # fmt: skip
-        paths = [f"{r.data}.parquet" for r in refs] + [p for u in uses for p in model_paths(self.project, u)] + sources
-        return list(dict.fromkeys([*paths, *(p.relative_to(self.project.root).as_posix() for p in self._prompts())]))
+        inputs = [f"{ref.data}.parquet" for ref in self.stage.refs()]
+        models = [path for use in self.stage.uses() for path in model_paths(self.project, use)]
+        sources = [value.data for value in self.stage.sources() if "://" not in value.data]
+        prompts = [path.relative_to(self.project.root).as_posix() for path in self._prompts()]
+        return list(dict.fromkeys([*inputs, *models, *sources, *prompts]))
 
     def _prompts(self) -> list[Path]:
         return [p for name in self.stage.prompts.values() for p in self.project.prompt(name).closure]
@@ -128,7 +126,7 @@ class Run:
         """Everything but files that the outcome depends on, as DVC tracks it."""
         params: dict[str, Any] = mapping(self.project.params)
         values: dict[str, object] = {f"{stage.ref.slug}.{k}": v.data for k, v in stage.values.items()}
-        for use in (u for us in stage.models.values() for u in us.values()):
+        for use in stage.uses():
             here: RoleUse | None = use
             while here:
                 values[f"models.{here.role}"] = params.get("models", {}).get(here.role)
@@ -147,7 +145,7 @@ class Run:
             Store(self.project.store).close()  # made now, if at all: a folder that is new later may be closed by `Reads`
         texts.keep(self.project.store, self._prompts())
         owner = Owner(self.ref.recipe, self.ref.slug)
-        roles = {use.role for uses in self.stage.models.values() for use in uses.values() if use.stage is None}
+        roles = {use.role for use in self.stage.uses() if use.stage is None}
         prices = {role: known for role in roles if (known := price(self.params, role))}
         work = StageWork(self.part / "model", resume, self.project.store, progress, owner, prices, self.stage.limits)
         try:
@@ -201,7 +199,7 @@ class Run:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _write(self, outcomes: Iterable[Outcome], step: Callable[[Outcome], None]) -> None:
-        op, name, detail = self.stage.op, self.ref.name, ""
+        op, name, detail, ids = self.stage.op, self.ref.name, "", 0
         if op.takes == "none":  # made here, in any order
             outcomes = in_order(outcomes, lambda o: str(o.record["id"]), self.part)
         with (
@@ -211,6 +209,7 @@ class Run:
         ):
             for outcome in outcomes:
                 step(outcome)
+                ids += hash(outcome.record["id"])
                 if isinstance(outcome, Kept):
                     kept.add(outcome.record)
                     trail.extend(outcome.trail)
@@ -229,6 +228,11 @@ class Run:
         if not op.makes_records and self.call.read != kept.rows + dropped.rows:
             raise DataError(
                 f"{self.ref.slug}: read {self.call.read} records, kept {kept.rows} and dropped {dropped.rows}: some vanished"
+            )
+        if not op.makes_records and self.call.ids != ids:
+            raise DataError(
+                f"{self.ref.slug}: kept and dropped records of other ids than it read; op {op.name!r} must keep them, or say "
+                "`MAKES_RECORDS = True` and make ids that extend those of its input (`<id>/…`), or name `parents` in its trail"
             )
 
     def _schema(self) -> Any:

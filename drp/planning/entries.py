@@ -9,11 +9,12 @@ from typing import Any
 
 from drp.errors import ConfigError
 from drp.pipeline import oplock
-from drp.pipeline.compile import counts_entry, resolve_all, resolved, stage_entry, used_ops
+from drp.pipeline.compile import counts_entry, resolved, stage_entry, used_ops
 from drp.pipeline.locked import Lock, Place
 from drp.pipeline.yamlfile import locked, mapping
 from drp.project import Project
-from drp.recipe.resolve import Recipe, Stage, resolved_file
+from drp.recipe.resolve import resolve_all
+from drp.recipe.stages import Recipe, Stage, resolved_file
 
 
 class Absent:

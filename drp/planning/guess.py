@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from drp.models import Model
 from drp.money.prices import Price
-from drp.pipeline.pace import seen
+from drp.pipeline.pace import pace
 from drp.recipe.binding import price as price_of
 from drp.recipe.limits import REMOTE
 from drp.store.completions import Owner, Store
@@ -56,10 +56,10 @@ class Guesser:
         price: Price | None = price_of(self.params, model.role)
         batch = endpoint.get("backend") == "batch"
         cost = price.most(prompt, completion, batch) if price else None
-        rate = seen(self.store, owner, self._ids(model)) if self.store else None
+        rate = pace(self.store, owner, self._ids(model)) if self.store else None
         return Guess(
             requests, prompt, completion, length.source, cost, price.currency if price else None,
-            price is not None or endpoint.get("backend") in REMOTE, requests / rate.rate if rate else None,
+            price is not None or endpoint.get("backend") in REMOTE, requests / rate if rate else None,
         )  # fmt: skip
 
     def worst(self, model: Model, prompt: float) -> float:

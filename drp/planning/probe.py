@@ -20,7 +20,7 @@ from drp.planning.forecast import Fate, Forecast
 from drp.planning.why import Input, Upstream
 from drp.project import Project
 from drp.recipe.binding import model as bind
-from drp.recipe.resolve import Ref, RoleUse, Stage
+from drp.recipe.stages import Ref, RoleUse, Stage
 from drp.records import Kept, Outcome, Record, arrow
 from drp.sources import scheme_of
 from drp.store.completions import Store
@@ -306,7 +306,7 @@ class _Work:
         return answered
 
     def _remade(self, model: Model) -> bool:
-        used = [u for named in self.stage.models.values() for u in named.values() if u.role == model.role and u.stage]
+        used = [use for use in self.stage.uses() if use.role == model.role and use.stage]
         return any((fate := self.probe.fate(u.stage)) is not None and fate.open for u in used if u.stage)
 
 

@@ -1,18 +1,17 @@
 """Limits: what the budgets of a recipe and of its stages allow, and why they cannot be kept where they cannot."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from drp.errors import Problem, choices
 from drp.money.ledger import Limit
 from drp.money.prices import DEFAULT_CURRENCY
 from drp.ops import fault
+from drp.recipe.drafts import Draft, Drafts
 from drp.recipe.read import Document
+from drp.recipe.stages import RoleUse, Stage, Value
+from drp.recipe.words import BUDGET
 
-if TYPE_CHECKING:
-    from drp.recipe.resolve import Value
-
-BUDGET = "budget"
 REMOTE = ("openai", "batch")
 """Backends that somebody may send a bill for."""
 
@@ -36,7 +35,7 @@ class Prices:
         """The currency of each model's price."""
         return {role: str(_mapping(self._prices.get(role)).get("currency", DEFAULT_CURRENCY)) for role in roles}
 
-    def limit(self, value: "Value", recipe: str, stage: str | None, roles: Sequence[str]) -> tuple[Limit | None, list[Problem]]:
+    def limit(self, value: Value, recipe: str, stage: str | None, roles: Sequence[str]) -> tuple[Limit | None, list[Problem]]:
         """What a budget means for the models that it is to pay for, or its problems. Null is no budget."""
         if value.data is None:
             return None, []
@@ -51,6 +50,34 @@ class Prices:
             return None, [value.problem(f"{_listed(units)}: a budget is in one currency")]
         currency = next(iter(units.values()), DEFAULT_CURRENCY)
         return Limit(float(value.data), recipe, stage, f"{'.'.join(value.path)} in {value.file}", currency), []
+
+
+def limits(prices: Prices, drafts: Drafts, draft: Draft, models: Mapping[str, Mapping[str, RoleUse]]) -> tuple[Limit, ...]:
+    """What a stage may spend by its own budget and by its recipe's. Models that a stage made cost nothing."""
+    uses = [] if draft.op.makes_model else [use for named in models.values() for use in named.values()]
+    asked = [use.role for use in uses if use.stage is None]
+    budgets: list[tuple[Value, str | None, list[str]]] = []
+    if own := draft.keys.get(BUDGET):
+        budgets.append((own, draft.name, asked))
+        if own.data is not None and not asked:
+            drafts.problems.append(own.problem("this stage asks no model that could cost anything: it has no budget", "key"))
+    if BUDGET in drafts.data:
+        whole = drafts.value((BUDGET,), drafts.data[BUDGET])
+        budgets.append((whole, None, [role for role in asked if prices.billed(role)]))
+    found: list[Limit] = []
+    for value, stage, roles in budgets:
+        limit, problems = prices.limit(value, draft.owner, stage, roles)
+        drafts.problems += problems
+        if limit and roles:
+            found.append(limit)
+    return tuple(found)
+
+
+def check_currency(drafts: Drafts, stages: Iterable[Stage]) -> None:
+    """A recipe's budget is in one currency, whatever its stages pay in."""
+    units = {limit.currency for stage in stages for limit in stage.limits if limit.stage is None}
+    if len(units) > 1:
+        drafts.say((BUDGET,), f"its stages pay in {', '.join(sorted(units))}: a budget is in one currency")
 
 
 def _listed(units: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from drp import ops
 from drp.ops import Op, Option
-from drp.recipe.resolve import NAME, TOP
+from drp.recipe.words import NAME, TOP
 
 INTRO = """# The recipe language
 

@@ -8,8 +8,7 @@ from typing import Any
 from drp import ops
 from drp.ops import Op, Option
 from drp.project import Project
-from drp.recipe.limits import BUDGET
-from drp.recipe.resolve import TOP
+from drp.recipe.words import BUDGET, TOP
 
 STAGE_BUDGET = "the most that the stage may spend, in all its variants together; never tracked"
 _MONEY = {"type": ["number", "null"], "minimum": 0}

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from drp.disk import sync
 from drp.errors import DataError
 
 FORMAT = 1
@@ -246,15 +247,6 @@ def durable(path: Path, pieces: Iterable[bytes]) -> None:
         raise DataError(
             f"{path}: cannot be written: {error}; make room, and run again: no batch is sent or paid for twice"
         ) from error
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _seen(file: IO[bytes]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from drp.disk import sync
 from drp.errors import DataError
 from drp.fingerprint import of_value
 from drp.models import Completion, Request, identity_text
@@ -375,7 +376,7 @@ def _create(path: Path) -> None:
             os.link(new, path)
         except FileExistsError:
             return
-        settle(path.parent)
+        sync(path.parent)
 
 
 def _folder(path: Path) -> None:
@@ -393,12 +394,3 @@ def fresh(path: Path) -> None:
         db.executescript(SCHEMA + f"pragma user_version = {FORMAT};")
     finally:
         db.close()
-
-
-def settle(folder: Path) -> None:
-    """Make a folder's new names durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

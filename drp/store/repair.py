@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from drp.disk import sync
 from drp.errors import DataError
 from drp.store import wal
-from drp.store.completions import FORMAT, Store, digest_of, fresh, hold, key_of, settle
+from drp.store.completions import FORMAT, Store, digest_of, fresh, hold, key_of
 
 PROBES = 1_000_000
 """Rows looked for one by one in a gap of a table whose index cannot be read."""
@@ -324,12 +325,12 @@ def _exchange(path: Path, new: Path) -> Path:
     empty = new.with_name("empty")
     empty.touch()
     shutil.copymode(path, new)
-    settle(path.parent)
+    sync(path.parent)
     os.replace(empty, path)
-    settle(path.parent)
+    sync(path.parent)
     for end in parts:
         wal.beside(path, end).unlink()
-    settle(path.parent)
+    sync(path.parent)
     os.replace(new, path)
-    settle(path.parent)
+    sync(path.parent)
     return aside

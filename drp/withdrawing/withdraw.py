@@ -10,12 +10,12 @@ from drp.lineage.follow import question
 from drp.lineage.graph import Node
 from drp.lineage.subject import Lineage
 from drp.lineage.tables import unglobbed
-from drp.pipeline.compile import resolve_all
 from drp.pipeline.door import compile_recipes
 from drp.pipeline.yamlfile import write
 from drp.project import Project
 from drp.recipe.read import Path_
-from drp.recipe.resolve import Stage
+from drp.recipe.resolve import resolve_all
+from drp.recipe.stages import Stage
 from drp.withdrawing.exclusion import put
 
 OPTION = "withdrawn"
