@@ -66,14 +66,37 @@ class Project:
     @cached_property
     def dvc_cache(self) -> Path:
         """The folder of DVC's cache, as its config files say, because asking `dvc` costs a second."""
-        dvc = self.root / ".dvc"
-        base = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "dvc"
-        for config, relative_to in ((dvc / "config.local", dvc), (dvc / "config", dvc), (base / "config", base)):
-            parser = configparser.ConfigParser(interpolation=None, strict=False)
-            parser.read(config)
-            if where := parser.get("cache", "dir", fallback=""):
+        for config, relative_to in self._dvc_config:
+            if where := config.get("cache", "dir", fallback=""):
                 return (relative_to / Path(where).expanduser()).resolve()
-        return dvc / "cache"
+        return self.root / ".dvc" / "cache"
+
+    @cached_property
+    def _dvc_config(self) -> list[tuple[configparser.ConfigParser, Path]]:
+        """DVC's config files, those that win first, each with the folder that its paths are relative to."""
+        dvc, system = self.root / ".dvc", os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").partition(os.pathsep)[0]
+        people = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "dvc"
+        base = Path(os.environ.get("DVC_GLOBAL_CONFIG_DIR", people))
+        everyone = Path(os.environ.get("DVC_SYSTEM_CONFIG_DIR", f"{system}/dvc"))
+        files = ((dvc / "config.local", dvc), (dvc / "config", dvc), (base / "config", base), (everyone / "config", everyone))
+        found = []
+        for file, relative_to in files:
+            found.append((configparser.ConfigParser(interpolation=None, strict=False), relative_to))
+            found[-1][0].read(file)
+        return found
+
+    @cached_property
+    def pull(self) -> str | None:
+        """The command that brings data from DVC's remote; None where no remote is configured."""
+        if any(config.get("core", "remote", fallback="") for config, _ in self._dvc_config):
+            return "dvc pull"
+        sections = (name.strip("'") for config, _ in self._dvc_config for name in config.sections())
+        named = next((name for name in sections if name.startswith("remote ")), None)
+        return f"dvc pull -r {named.removeprefix('remote ').strip(chr(34))}" if named else None
+
+    def brings(self, it: str = "it", recipe: str = "NAME") -> str:
+        """The cure for data that are not here: from DVC's remote, or made again by their recipe."""
+        return f"`{self.pull}` brings {it}" if self.pull else f"no DVC remote is configured; `drp run {recipe}` makes {it}"
 
     @property
     def cache(self) -> Path:

@@ -97,7 +97,8 @@ def test_what_no_sentence_comes_from_has_vanished_though_nobody_decided_it(made:
     assert {s["decided"] for s in found["steps"]} == {"keep"}
     name = expected[0][0]
     text = made.run("drp", "deleted", "more/worn", "--action", "vanished", "-n", "1")
-    assert text.startswith(f"{len(expected)} steps (action 'vanished')\n{name}\n! ")
+    whole = len(steps(made, "more/worn"))
+    assert text.startswith(f"more/worn: {len(expected)} of {whole} steps (action 'vanished')\n{name}\n! ")
     assert "kept, but no sentence comes from it" in text
 
 
@@ -153,7 +154,7 @@ def test_dropped_records_are_counted_by_stage_and_reason(made: Project_) -> None
     assert found["dropped"] == [{"stage": "one/correct", "reason": "wrong-answer", "records": len(wrong), "example": min(wrong)}]
     name = min(wrong)
     assert told(made, name) == {
-        "record": name, "thoughts": [],
+        "record": name, "thoughts": [], "altered": [], "unchecked": [],
         "dropped": [{"stage": "one/correct", "id": name, "reason": "wrong-answer", "detail": wrong[name]["detail"]}],
     }  # fmt: skip
     assert f"{name} was dropped by one/correct: wrong-answer" in made.run("drp", "deleted", name)
@@ -183,7 +184,8 @@ def test_data_sets_that_are_not_here_are_named_beside_those_that_are(made: Proje
         ]
         assert [found["stage"] for found in told(made) if found["records"] is None] == ["more/joined", "more/worn"]
         text = made.run("drp", "deleted", "--action", "delete", "-n", "1")
-        assert text.endswith("\nnot here (`dvc pull`): more/joined, more/worn\n")
+        cure = "no DVC remote is configured; `drp run more` makes them"
+        assert text.endswith(f"\nnot here ({cure}): more/joined, more/worn\n")
         assert "data/more/joined.parquet: neither here nor in DVC's cache" in made.run("drp", "deleted", "more", code=1)
     finally:
         for here, there in moved.items():
@@ -200,3 +202,27 @@ def test_what_is_no_data_set_is_refused(made: Project_) -> None:
     assert "name a record, a recipe, a stage that makes records, or a data file" in made.run(
         "drp", "deleted", "one/table", code=1
     )
+    assert "did you mean 'one/targets'" in made.run("drp", "deleted", "one/targtes", code=1)
+
+
+def test_a_skill_or_reason_that_no_step_has_is_refused_with_the_choices(made: Project_) -> None:
+    skills = {step["skill"] for step in steps(made, "one/targets")}
+    told_ = made.run("drp", "deleted", "one/targets", "--skill", f"{min(skills)}s", code=2)
+    assert f"({', '.join(sorted(skills))}); did you mean '{min(skills)}'?" in told_
+    assert "has the reason 'no such'" in made.run("drp", "deleted", "one/targets", "--reason", "no such", "--json", code=2)
+
+
+def test_the_table_of_skills_says_of_what_its_shares_are(made: Project_) -> None:
+    here = steps(made, "one/targets")
+    skill, action = Counter((s["skill"], s["action"]) for s in here if s["action"] in ACTIONS).most_common(1)[0][0]
+    whole = sum(s["skill"] == skill for s in here)
+    count = sum((s["skill"], s["action"]) == (skill, action) for s in here)
+    lines = made.run("drp", "deleted", "one/targets").splitlines()
+    head = lines.index("  steps by skill and action, with their share of the skill's steps")
+    assert lines[head + 1].split() == ["skill", "steps", *ACTIONS, "vanished"]
+    row = next(line for line in lines[head:] if line.split()[:1] == [skill])
+    assert row.split()[1] == str(whole)
+    assert f"{count} {count / whole:>4.0%}" in row
+    cut = sum(s["skill"] == skill and s["action"] != "keep" for s in here)
+    told_ = made.run("drp", "deleted", "one/targets", "--skill", skill, "-n", "1")
+    assert told_.startswith(f"one/targets: {cut} of {whole} {skill} steps (skill '{skill}')")

@@ -158,7 +158,10 @@ def test_equal_states_say_so_though_their_data_are_nowhere(made: Project_, tmp_p
         assert diff(made, "HEAD", "HEAD")["datasets"] == [
             {"old": "one/targets", "new": "one/targets", "same": True, "records": []}
         ]
+        assert "`git checkout HEAD" in made.run("drp", "diff", "HEAD~1", "HEAD", code=1), "no remote could bring them"
+        made.run("dvc", "remote", "add", "--local", "-d", "there", str(tmp_path / "remote"))
         assert "dvc fetch --all-commits" in made.run("drp", "diff", "HEAD~1", "HEAD", code=1)
+        made.run("dvc", "remote", "remove", "--local", "there")
     finally:
         shutil.move(tmp_path / "files", made.root / ".dvc/cache/files")
         shutil.move(tmp_path / "data", made.root / "data")

@@ -621,7 +621,8 @@ def test_a_target_that_is_none_is_told_with_the_choices_and_the_cure(made: Proje
 def test_files_that_are_nowhere_are_named_with_the_cure(copy: Project_) -> None:
     shutil.rmtree(copy.root / ".dvc/cache/files")
     (copy.root / TARGETS).unlink()
-    assert "`dvc pull` brings it" in copy.run("drp", "export", "croissant", "fruit", code=1)
+    told = copy.run("drp", "export", "croissant", "fruit", code=1)
+    assert "no DVC remote is configured; `drp run fruit` makes it" in told
     (copy.root / "data/fruit/edits.manifest.json").unlink()
     assert "stage:fruit/edits" in (document := loaded(copy, "prov", "fruit"))["activity"]
     assert "its manifest is not here" in str(document["activity"]["stage:fruit/edits"]["drp:doubt"])

@@ -80,10 +80,14 @@ def test_for_every_record_the_answer_is_the_recount_of_all_files(made: Project_,
 
 def test_the_first_line_says_which_checkpoints_were_trained_on_it_and_what_is_to_rebuild(made: Project_) -> None:
     name = id_of(made, question(10, 7)["question"])
-    first = " ".join(made.run("drp", "used", name).split("\n├─")[0].replace("│", " ").split())
-    assert "trained on by 3 checkpoints: models/base/adapter (steps " in first
-    assert "; to rebuild without it: " in first
-    assert "frozen: last/second" in first
+    first, *then = made.run("drp", "used", name).splitlines()
+    assert first == f"record {name}: 3 checkpoints were trained on it"
+    told = [line for line in then if line.startswith(("├─", "└─"))]
+    kinds = [line.split()[1] for line in told]
+    assert kinds[:3] == ["checkpoint"] * 3
+    assert kinds.index("evaluation") < kinds.index("to") < kinds.index("data"), "checkpoints, metrics, what to rebuild, the rest"
+    assert "optimiser step" in told[0]
+    assert "frozen: last/second" in " ".join(" ".join(then).split())
     exam = made.run("drp", "used", id_of(made, question(32, 8)["question"])).splitlines()[0]
     assert "no checkpoint was trained on it" in exam
 
@@ -124,7 +128,7 @@ def test_an_exam_item_has_every_answer_right_or_wrong_and_the_metrics_that_count
     counted = [branch["name"] for branch in exam["below"] if branch["kind"] == "metrics"]
     assert counted == ["recipes/base/reports/table.json:exam.base", "recipes/base/reports/table.json:exam.drp"]
     answer = facts(lineage, next(iter(truth)))
-    assert answer["below"][0]["rows"] == [next(iter(truth))]
+    assert next(branch for branch in answer["below"] if branch["kind"] == "exam")["rows"] == [next(iter(truth))]
 
 
 def test_for_every_completion_the_records_that_cite_it_are_found_by_store_and_by_columns(
@@ -160,7 +164,11 @@ def test_an_included_prompt_a_source_a_role_and_a_stage_go_forward_by_the_graph(
     pooled = {branch["stage"]: branch["kept_of_it"] for branch in source["below"]}
     assert pooled["more/pool"] == sum(row["id"] in own for row in rows(made)["more/pool"])
     assert pooled["more/talks"] == sum(row["id"].split("/")[0] in own for row in rows(made)["more/talks"])
-    assert facts(lineage, "rules")["readers"] == included["readers"]
+    assert facts(lineage, "rules")["readers"] == facts(lineage, "teacher")["readers"] == included["readers"]
+    for target, groups in (("prompts/_json.j2", {"drp"}), ("models/base/adapter", {"drp"}), ("base/exam", {"base", "drp"})):
+        (report,) = [branch for branch in facts(lineage, target)["below"] if branch["kind"] == "report"]
+        told = {key.split(".")[1] for key in report["metrics"]}
+        assert told == groups, f"{target}: metrics of models that do not depend on it are not its own"
     stage = facts(lineage, "base/traces", "stage")
     assert stage["readers"] == ["base/correct"]
     assert facts(lineage, "models/more/first")["checkpoints"] == ["models/last"]
@@ -172,6 +180,9 @@ def test_what_is_nothing_is_refused_with_what_was_looked_for(lineage: Lineage) -
         facts(lineage, "nosuchid", "record")
     with pytest.raises(DataError, match="'no such thing' is no id, file"):
         facts(lineage, "no such thing")
+    for typo, meant in (("prompts/edti.j2", "prompts/edit.j2"), ("base/adaptor", "base/adapter"), ("techer", "teacher")):
+        with pytest.raises(DataError, match=f"did you mean '{meant}'"):
+            facts(lineage, typo)
 
 
 def test_where_the_records_are_not_here_the_answer_says_what_is_not_known(made: Project_, tmp_path: Path) -> None:
@@ -185,6 +196,8 @@ def test_where_the_records_are_not_here_the_answer_says_what_is_not_known(made: 
     assert told["unknown"] == ["models/more/first"]
     assert [one["path"] for one in told["trained_on_by"]] == ["models/base/adapter"]
     assert "more/first" in told["perhaps"]
+    (away,) = [branch for branch in told["below"] if branch["kind"] == "not here"]
+    assert away["name"] == f"{len(away['stages'])} stages of more"
 
 
 def test_history_finds_the_checkpoints_of_earlier_commits_and_experiments_and_says_which_ledgers_are_gone(

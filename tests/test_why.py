@@ -216,3 +216,53 @@ def test_the_short_answer_fits_a_screen_and_full_has_prompts_and_replies(made: P
     assert "recipes/fruit/recipe.yaml" not in short
     assert '"passages"' in full
     assert "python 3" in full
+
+
+def test_a_text_is_told_from_its_sentence_to_the_checkpoints_and_each_completion_once(made: Project_) -> None:
+    text = made.run("drp", "why", MERGED, "--full")
+    record = asked(made, MERGED)["below"][0]
+    kinds = [each["kind"] for each in record["below"]]
+    assert kinds == ["sentence", *["stage"] * 8, "model"]
+    keys = [each["key"] for each in of(record, "completion")]
+    assert len(set(keys)) < len(keys)
+    assert text.count('"passages"') == made.run("drp", "why", record["name"], "--full").count('"passages"')
+    assert "told above" in text
+
+
+def test_of_a_text_that_many_records_have_it_is_said_how_many(made: Project_) -> None:
+    whole = sum("Tom has" in row["pruned"] for row in rows(made, "targets"))
+    assert whole > 2
+    found = asked(made, "Tom has", "-n", "2")
+    assert (found["records"], found["more"], len(found["below"])) == (whole, True, 2)
+    assert f", in {whole} records; `-n` shows more" in made.run("drp", "why", "Tom has", "-n", "2").splitlines()[0]
+
+
+def test_a_question_lists_its_samples_and_what_became_of_each_and_its_beginning_means_the_same(made: Project_) -> None:
+    (lost,) = rows(made, "correct", ".dropped")
+    name = lost["id"].partition("/")[0]
+    found = asked(made, name)
+    samples = {each["id"]: each for each in found["below"] if each["kind"] == "sample"}
+    assert set(samples) == {row["id"] for row in rows(made, "traces") if row["id"].startswith(name)}
+    assert (samples[lost["id"]]["dropped"]["stage"], samples[lost["id"]]["dropped"]["reason"]) == (
+        "fruit/correct",
+        lost["reason"],
+    )
+    kept = [each for each in samples.values() if each["dropped"] is None]
+    assert [(each["last"], each["trained_on_by"]) for each in kept] == [("fruit/targets", ["models/fruit/adapter"])] * len(kept)
+    assert kept
+    assert asked(made, name[:8]) == found
+    assert (
+        asked(made, f"{name}/00")["name"] if len(samples) == 1 else "several ids" in made.run("drp", "why", f"{name}/00", code=1)
+    )
+    assert asked(made, lost["id"])["dropped"] is True
+
+
+def test_a_role_of_a_recipe_means_the_model_that_it_is_bound_to(made: Project_) -> None:
+    assert asked(made, "teacher") == asked(made, "rules")
+    assert made.run("drp", "why", "teacher").startswith("model of params.yaml rules: ")
+
+
+def test_a_name_that_is_near_to_a_targets_is_asked_for(made: Project_) -> None:
+    for typo, meant in (("fruit/target", "fruit/targets"), ("models/fruit/adaptor", "models/fruit/adapter"),
+                        ("prompts/edti.j2", "prompts/edit.j2"), ("exam.base.acuracy", "exam.base.accuracy")):  # fmt: skip
+        assert f"did you mean '{meant}'?" in made.run("drp", "why", typo, code=1)

@@ -33,28 +33,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Do it."""
+    from drp.lineage.altered import owning
     from drp.lineage.deleted import datasets
     from drp.lineage.subject import Lineage
 
     lineage = Lineage(Project.here(), given.at)
     try:
-        subject = lineage.subject(given.target, within=given.within) if given.target else None
-        if subject and subject.kind == "record":
-            _record(lineage, subject.name, given)
-        else:
-            _datasets(lineage, datasets(lineage, given.target), given)
+        with owning(lineage.graph):
+            subject = lineage.subject(given.target, within=given.within) if given.target else None
+            if subject and subject.kind == "record":
+                _record(lineage, subject.name, given)
+            else:
+                _datasets(lineage, datasets(lineage, given.target), given)
     finally:
         lineage.close()
 
 
 def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
     from drp.lineage import marks
+    from drp.lineage.altered import beside
     from drp.lineage.deleted import dropped, thoughts
 
     found, lost = thoughts(lineage, record, given.within), dropped(lineage, record)
+    checked = beside(lineage.graph)
     if given.json:
-        _print({"record": record, "thoughts": found, "dropped": lost})
+        _print({"record": record, "thoughts": found, "dropped": lost, **checked.plain()})
         return
+    print(checked, end="")
     for each in found:
         print(*marks.thought(each, sys.stdout.isatty()), sep="\n", end="\n\n" if each is not found[-1] else "\n")
     print(*marks.lost(lost), sep="\n", end="\n" if lost else "")
@@ -64,25 +69,32 @@ def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
 
 def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace) -> None:
     from drp.lineage import marks
-    from drp.lineage.deleted import Cuts, Wish, parted
+    from drp.lineage.altered import beside
+    from drp.lineage.deleted import Cuts, Wish, parted, refuse_unknown
 
     wish, most = Wish(given.skill, given.reason, given.action), 10 if given.n is None else max(0, given.n)
     here, gone = parted(lineage, nodes)
     all_cuts = [Cuts(lineage, node) for node in here]
+    read = [cuts.files() for cuts in all_cuts]  # all of them, before the first line is printed
+    checked = beside(lineage.graph)
+    refuse_unknown(all_cuts, wish)
     if given.json:
-        told = [
+        told: list[dict[str, Any]] = [
             {"stage": c.node.address, "steps": list(c.steps(wish, given.n))} if wish.any else c.plain(given.by) for c in all_cuts
         ]
+        for each, files in zip(told, read, strict=True):
+            each["altered"] = [path for path in files if path in checked.altered]
         _print([*told, *({"stage": node.address, "steps" if wish.any else "records": None} for node in gone)])
         return
+    print(checked, end="")
     for number, cuts in enumerate(all_cuts):
         print(end="\n" if number else "")
         lines: Iterator[str] = marks.tables(cuts, given.by, most)
         if wish.any:
-            lines = marks.steps(cuts.steps(wish, most), cuts.count(wish), wish, most, sys.stdout.isatty())
+            lines = marks.steps(cuts, wish, most, sys.stdout.isatty())
         for line in lines:
             print(line)
-    for line in marks.absent([node.address for node in gone]):
+    for line in marks.absent(lineage.tables, gone):
         print(line)
 
 

@@ -33,4 +33,4 @@ class Lying:
         if snapshot.commit is None or found not in (None, here) or not here.exists() or self._files.md5(path) == made.md5:
             return
         raise DataError(f"{path}: changed by hand here, and DVC's cache has it not as {snapshot.name} has it (md5 {made.md5}); "
-                        "`dvc fetch --all-commits` brings it")  # fmt: skip
+                        f"{snapshot.brings('it', path)}")  # fmt: skip

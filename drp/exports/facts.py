@@ -202,7 +202,8 @@ class Facts:
                 listed = ", ".join(origin.differs)
                 found.append(f"{node.address}: made from what commit {origin.commit[:10]} has otherwise, or not at all: {listed}")
             if node.base and self._lost(node):
-                found.append(f"{node.address}: its manifest is not here (`dvc pull`), so its models and counts are not told")
+                cure = self.graph.snapshot.brings("it", node.base)
+                found.append(f"{node.address}: its manifest is not here ({cure}), so its models and counts are not told")
             for path, made in node.deps.items():
                 maker = self.graph.maker(path)
                 if maker and maker.outs[path].md5 != made.md5:

@@ -1,7 +1,7 @@
 """A record backwards: what saw it, what each stage did to it, and for a sentence of it, the steps that it comes from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from drp.lineage.branch import Branch
@@ -31,9 +31,9 @@ class Backwards:
         """The record, with all that it has where the chain begins."""
         return self.chain.last
 
-    def record_branch(self, below: Sequence[Branch] = ()) -> Branch:
-        """The record: who was trained on it, and each stage that it went through."""
-        branches = (*below, *self.trained(), *self.stages())
+    def record_branch(self, below: Iterable[Branch] = (), after: Iterable[Branch] = ()) -> Branch:
+        """The record: each stage that it went through, then who was trained on it."""
+        branches = (*below, *self.stages(), *after, *self.trained())
         sizes = {name: len(self.row[name]) for name in ("thought", "pruned") if self.row.get(name)}
         told = " → ".join(str(size) for size in sizes.values())
         facts = {"id": self.record, "stage": self.node.address, **{f"{k}_characters": v for k, v in sizes.items()}}
@@ -97,6 +97,9 @@ class Backwards:
     def sentences(self, spans: Sequence[Span]) -> Iterator[Branch]:
         """The sentences of the pruned thought that spans of it touch, with the steps that each comes from."""
         node = self.last("reassemble")
+        for start, end in spans:
+            if not any(touched(sentence, [(start, end)]) for sentence in self.row["sentences"]):
+                yield _stray("pruned", start, end, "no sentence of the record covers it")
         for sentence in self.row["sentences"]:
             if node is None or not touched(sentence, spans):
                 continue
@@ -108,6 +111,27 @@ class Backwards:
             steps = [self.step(number, node, rows) for number in sentence["steps"]]
             put = self.making.completions(node, [row["completion"] for row in rows])
             yield Branch("sentence", f"{own[0]}–{own[1]} of pruned", words, facts, (*steps, *put))
+
+    def target(self, column: str, whole: str, spans: Sequence[Span]) -> Iterator[Branch]:
+        """Where spans of a target, or of the reply in it, come from: the pruned thought, the reply, or no step."""
+        pruned, reply = self.row.get("pruned") or "", self.row.get("target_reply") or ""
+        first, last = whole.find(pruned), len(whole) - len(reply) if whole.endswith(reply) else len(whole)
+        thought = (first, first + len(pruned)) if column == "target" and pruned and first >= 0 else (0, 0)
+        answer = (last, len(whole)) if last >= thought[1] else (0, 0)
+        inner = [(max(low, thought[0]), min(high, thought[1])) for low, high in spans]
+        yield from self.sentences([(low - thought[0], high - thought[0]) for low, high in inner if low < high])
+        if any(low < answer[1] and high > answer[0] for low, high in spans):
+            own = (
+                "the student's own reply"
+                if reply in (self.row.get("reply") or "")
+                else "the teacher's answer in the format of it"
+            )
+            yield Branch("reply", "", own, {"column": column})
+        for low, high in spans:
+            if not any(low < end and high > start for start, end in (thought, answer)):
+                framed = "it stands between the thought and the reply" if thought[1] and answer[1] else ""
+                whose = framed or "the target is not made of the record's pruned thought and its reply"
+                yield _stray(column, low, high, whose)
 
     def step(self, number: int, reassembled: Node | None = None, rows: Sequence[Record] = ()) -> Branch:
         """A step of the thought: where it stands, its skill, what was done to it and why, and the completions that say so."""
@@ -143,6 +167,12 @@ CITED = ("step", "src_start", "src_end", "out_start", "out_end", "completion")
 CITES_NONE = frozenset(("load", "generate", "narrate", "verify", "mix", "sft", "pretrain", "evaluate"))
 """Ops whose trails cite no completion."""
 FROM = {"verbatim": "stands so in ", "rewritten": "rewritten from ", "merged": "merged from ", "connective": "put in between"}
+
+
+def _stray(column: str, start: int, end: int, why: str) -> Branch:
+    """A piece of text that no step led to."""
+    facts = {"column": column, "start": start, "end": end, "step": None}
+    return Branch("from no step", "", f"{start}–{end} of {column}: {why}", facts)
 
 
 def _named(parent: Link, link: Link) -> str:

@@ -6,17 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from drp.errors import DataError
+from drp.errors import ConfigError, DataError, choices
 from drp.lineage.chain import Chain
 from drp.lineage.graph import Graph, Node
 from drp.lineage.spine import givers, spine
 from drp.lineage.subject import Lineage
-from drp.lineage.tables import Tables, unglobbed
+from drp.lineage.tables import Part, Tables, unglobbed
 from drp.records import Record
 
 By = Literal["skill", "reason", "action"]
 VANISHED = "vanished"
 """In the place of an action: steps that edit let live, of which no sentence of the pruned thought comes."""
+MANY = 30
+"""More reasons than this are not listed in an error."""
 DECIDED = ("thought", "steps", "actions")
 """The columns that say what became of each step."""
 
@@ -42,6 +44,14 @@ class Cuts:
         self.lineage, self.tables, self.node = lineage, lineage.tables, node
         names = self.tables.columns(node)
         self.decided, self.reassembled = set(DECIDED) <= set(names), "sentences" in names
+
+    def files(self) -> list[str]:
+        """The paths of the files that it is asked of, found and so noted as read."""
+        parts: list[tuple[Node, Part]] = [(self.node, "")]
+        parts += [(node, ".dropped") for node in spine(self.lineage.graph, self.node)]
+        parts += [(node, ".trail") for node in deciding(self.lineage.graph, self.node)]
+        here = [(node, part) for node, part in parts if self.tables.present(node, part) and self.tables.file(node, part)]
+        return [f"{node.base}{part}.parquet" for node, part in here]
 
     # -- totals ------------------------------------------------------------------------------------------------------------
 
@@ -111,6 +121,11 @@ class Cuts:
     def count(self, wish: Wish) -> int:
         """How many steps are so."""
         where, values = _where(wish)
+        return int(self._query(f"select count(*) as n from {self._steps} where {where}", values)[0]["n"])
+
+    def total(self, wish: Wish) -> int:
+        """How many steps there are of the wished skill; of all, where none is wished."""
+        where, values = ("skill = ?", [wish.skill]) if wish.skill else ("true", [])
         return int(self._query(f"select count(*) as n from {self._steps} where {where}", values)[0]["n"])
 
     def steps(self, wish: Wish, most: int | None = None) -> Iterator[dict[str, Any]]:
@@ -187,6 +202,16 @@ def deciding(graph: Graph, node: Node) -> list[Node]:
     if node.op == "edit":
         return [node]
     return list({found.address: found for giver in givers(graph, node) for found in deciding(graph, giver)}.values())
+
+
+def refuse_unknown(cuts: Sequence[Cuts], wish: Wish) -> None:
+    """ConfigError, with the choices, where no step of any of these has the skill or the reason that is wished for."""
+    for key, value in (("skill", wish.skill), ("reason", wish.reason)):
+        known = {row[key] for each in cuts if each.decided for row in each.table(key)} - {""} if value else set()
+        if value and value not in known:
+            of = ", ".join(each.node.address for each in cuts)
+            listed = choices(value, known) if len(known) <= MANY else f" (`--by {key}` lists all {len(known)})"
+            raise ConfigError(f"no step of {of} has the {key} {value!r}{listed}")
 
 
 # -- one record ----------------------------------------------------------------------------------------------------------------
@@ -270,8 +295,9 @@ def datasets(lineage: Lineage, target: str | None) -> list[Node]:
     subject = lineage.subject(target)
     nodes = [source for node in subject.nodes for source in (lineage.graph.inputs(node) if node.model else [node])]
     if subject.kind not in ("recipe", "stage", "file", "model") or not all(node.base for node in nodes) or not nodes:
-        what = (
-            f"no record, recipe, stage or data file {target!r}" if subject.kind == "text" else f"{target!r} is a {subject.kind}"
-        )
-        raise DataError(f"{what}: name a record, a recipe, a stage that makes records, or a data file of {lineage.snapshot.name}")
+        text = subject.kind == "text"
+        what = f"no record, recipe, stage or data file {target!r}" if text else f"{target!r} is a {subject.kind}"
+        known = f"{lineage.unseen}{lineage.meant(target)}" if text else ""
+        raise DataError(f"{what}: name a record, a recipe, a stage that makes records, or a data file of {lineage.snapshot.name}"
+                        f"{known}")  # fmt: skip
     return nodes

@@ -153,6 +153,12 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def counted(nodes: Iterable[Node]) -> str:
+    """`13 stages of mini-student, mini-drill`."""
+    own = list(nodes)
+    return f"{plural(len(own), 'stage')} of {', '.join(dict.fromkeys(node.recipe for node in own))}"
+
+
 def listed(names: Iterable[str], most: int = 12) -> str:
     """Names one behind the other, the first of them where they are many."""
     every = list(names)

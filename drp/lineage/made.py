@@ -85,7 +85,8 @@ class Making:
         )
         named = "; ".join(f"{path} ({self.prompt(node, path).words})" for path in prompts if node)
         if found is None:
-            cure = "neither in the completion store nor in a recipe's completions.parquet (`drp cache import`, `dvc pull`)"
+            pull = f", `{self.lineage.project.pull}`" if self.lineage.project.pull else ""
+            cure = f"neither in the completion store nor in a recipe's completions.parquet (`drp cache import`{pull})"
             return Branch("completion", key[:KEY], f"{named}{'; ' if named else ''}not here: {cure}",
                           {"key": key, "found": False, "prompts": prompts})  # fmt: skip
         served = f", served {found.served}" if found.served not in ("", found.model["name"]) else ""

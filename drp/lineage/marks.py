@@ -6,6 +6,8 @@ from typing import Any
 
 from drp.lineage.branch import short
 from drp.lineage.deleted import VANISHED, Cuts, Wish
+from drp.lineage.graph import Node
+from drp.lineage.tables import Tables
 
 WIDTH = 128
 STRUCK, DIM, GREEN, AMBER, PLAIN = "\x1b[9;31m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
@@ -112,33 +114,31 @@ def _characters(size: dict[str, int], reassembled: bool) -> Iterator[str]:
 
 
 def _by_skill(rows: Sequence[dict[str, Any]], reassembled: bool) -> Iterator[str]:
-    """A line a skill; of each action the steps, and their share of the skill's characters."""
+    """A line a skill; of each action the steps, and their share of the skill's steps."""
     skills: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
         skills.setdefault(row["skill"], {})[row["action"]] = row
     body = [_skill(name, list(found.values()), reassembled) for name, found in skills.items()]
-    body.sort(key=lambda cells: -int(cells[2].replace(",", "")))
+    body.sort(key=lambda cells: -int(cells[1].replace(",", "")))
     if len(body) > 1:
         body.append(_skill("all", list(rows), reassembled))
-    yield from _aligned([["skill", "steps", "characters", *ACTIONS, *([VANISHED] if reassembled else [])], *body])
+    yield "  steps by skill and action, with their share of the skill's steps"
+    yield from _aligned([["skill", "steps", *ACTIONS, *([VANISHED] if reassembled else [])], *body])
 
 
 def _skill(name: str, rows: Sequence[dict[str, Any]], reassembled: bool) -> list[str]:
-    whole = sum(row["characters"] for row in rows)
+    whole = sum(row["steps"] for row in rows)
 
-    def cell(steps: int, characters: int) -> str:
-        return f"{steps:,} {characters / (whole or 1):>4.0%}" if steps else "–"
+    def cell(steps: int) -> str:
+        return f"{steps:,} {steps / (whole or 1):>4.0%}" if steps else "–"
 
-    cells = [name, f"{sum(row['steps'] for row in rows):,}", f"{whole:,}"]
-    for action in ACTIONS:
-        here = [row for row in rows if row["action"] == action]
-        cells.append(cell(sum(row["steps"] for row in here), sum(row["characters"] for row in here)))
-    vanished = cell(sum(row["vanished"] for row in rows), sum(row["vanished_characters"] for row in rows))
-    return [*cells, vanished] if reassembled else cells
+    cells = [name, f"{whole:,}"]
+    cells += [cell(sum(row["steps"] for row in rows if row["action"] == action)) for action in ACTIONS]
+    return [*cells, cell(sum(row["vanished"] for row in rows))] if reassembled else cells
 
 
 def _table(rows: Sequence[dict[str, Any]], by: str, most: int) -> Iterator[str]:
-    head = [by, "steps", "characters", "share", VANISHED]
+    head = [by, "steps", "characters", "% of characters", f"{VANISHED} steps"]
     body = [
         [short(row[by], 60), f"{row['steps']:,}", f"{row['characters']:,}", f"{row['share']:.1%}", f"{row['vanished']:,}"]
         for row in rows[:most]
@@ -164,21 +164,23 @@ def _dropped(cuts: Cuts) -> Iterator[str]:
     cells = [[row["stage"], f"{row['records']:,}", row["reason"], row["example"]] for row in rows]
     yield from _aligned([["stage", "records", "reason", "the first"], *cells], left=(0, 2, 3)) if rows else ()
     if cuts.absent:
-        yield f"  not here (`dvc pull`): what was dropped by {', '.join(cuts.absent)}"
+        cure = cuts.tables.brings("it", [cuts.lineage.graph.nodes[at] for at in cuts.absent])
+        yield f"  not here ({cure}): what was dropped by {', '.join(cuts.absent)}"
 
 
-def absent(addresses: Sequence[str]) -> Iterator[str]:
+def absent(tables: Tables, nodes: Sequence[Node]) -> Iterator[str]:
     """The data sets that cannot be read here."""
-    if addresses:
+    if nodes:
         yield ""
-        yield f"not here (`dvc pull`): {', '.join(addresses)}"
+        yield f"not here ({tables.brings('them', nodes)}): {', '.join(node.address for node in nodes)}"
 
 
-def steps(rows: Iterable[dict[str, Any]], count: int, wish: Wish, most: int, colour: bool = False) -> Iterator[str]:
+def steps(cuts: Cuts, wish: Wish, most: int, colour: bool = False) -> Iterator[str]:
     """The steps that were asked for, each with its marks."""
-    named = ((w, getattr(wish, w)) for w in ("skill", "reason", "action"))
-    yield f"{count:,} steps ({', '.join(f'{name} {value!r}' for name, value in named if value)})"
-    for row in rows:
+    named, count = ((w, getattr(wish, w)) for w in ("skill", "reason", "action")), cuts.count(wish)
+    of = f"{cuts.total(wish):,} {wish.skill} steps" if wish.skill else f"{cuts.total(wish):,} steps"
+    yield f"{cuts.node.address}: {count:,} of {of} ({', '.join(f'{name} {value!r}' for name, value in named if value)})"
+    for row in cuts.steps(wish, most):
         yield row["id"]
         yield from _step(row, colour)
     if count > most:

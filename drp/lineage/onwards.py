@@ -1,13 +1,16 @@
 """What was made from a file, a prompt, a role, a stage or a model, by the graph: data sets with counts, checkpoints, metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from drp.lineage.branch import Branch
-from drp.lineage.effects import headline, plural
+from drp.lineage.effects import calls, headline, plural
 from drp.lineage.graph import Node
 from drp.lineage.subject import Lineage, Subject
 from drp.lineage.tables import unglobbed
+
+HOW = {"recipe": "", "role": "asks it; "}
+"""What the stages do that have most to do with a subject; others read it."""
 
 
 def onwards(lineage: Lineage, subject: Subject) -> Branch:
@@ -17,10 +20,13 @@ def onwards(lineage: Lineage, subject: Subject) -> Branch:
     direct = {node.address for node in readers}
     seeds = _seeds(lineage, subject, readers)
     counting = _Counting(lineage, seeds)
-    below = tuple(branch for node in made for branch in _made(lineage, node, node.address in direct, counting))
+    scores = _Scores(lineage, subject, made, direct)
+    below = tuple(
+        branch for node in made for branch in _made(lineage, node, HOW.get(subject.kind, "reads it; "), direct, counting, scores)
+    )
     kinds = [(kind, sum(branch.kind == kind for branch in below)) for kind in ("data set", "checkpoint", "report")]
     found = ", ".join(plural(count, kind) for kind, count in kinds if count)
-    what = "has" if subject.kind == "recipe" else "is used by" if subject.kind == "role" else "is read by"
+    what = "has" if subject.kind == "recipe" else "is asked by" if subject.kind == "role" else "is read by"
     words = f"{what} {plural(len(readers), 'stage')}; made from it: {found}" if readers else "nothing was made from it"
     facts = {
         "readers": [node.address for node in readers], "stages": [node.address for node in made],
@@ -28,7 +34,8 @@ def onwards(lineage: Lineage, subject: Subject) -> Branch:
         "checkpoints": [node.model for node in made if node.model], "reports": [node.report for node in made if node.report],
         "frozen": [node.address for node in made if node.frozen],
     }  # fmt: skip
-    return Branch(subject.kind, subject.name, words, facts, below)
+    kind = "model of params.yaml" if subject.kind == "role" else subject.kind
+    return Branch(kind, subject.name, words, facts, below)
 
 
 def _readers(lineage: Lineage, subject: Subject) -> list[Node]:
@@ -91,10 +98,49 @@ class _Counting:
         return int(rows[0]["n"])
 
 
-def _made(lineage: Lineage, node: Node, direct: bool, counting: _Counting) -> Iterator[Branch]:
-    how = ("reads it; " if direct else "") + ("frozen; " if node.frozen else "")
+class _Scores:
+    """Which metrics of a report depend on a subject: where an evaluation met it only by way of models, those of such models."""
+
+    def __init__(self, lineage: Lineage, subject: Subject, made: list[Node], direct: Collection[str]) -> None:
+        self.lineage, self.subject, self.direct = lineage, subject, direct
+        self.made = {node.address: node for node in made}
+        self.outs = {path for node in made for path in node.outs}
+        self.own = set(subject.node.outs) if subject.kind == "stage" else {subject.name}
+        self.folders = {node.model for node in (*made, *(subject.nodes if subject.kind == "model" else ())) if node.model}
+
+    def labels(self, report: Node) -> set[str] | None:
+        """The labels of models whose metrics depend on it; None where all metrics do."""
+        if report.address in self.direct or report.op != "compare":
+            return None
+        found: set[str] = set()
+        for label, node in self.lineage.graph.labels(report).items():
+            if node.address in self.made:
+                own = self._asked(node)
+                if own is None:
+                    return None
+                found |= {*own, *(f"{label}:{name}" for name in own)}
+        return found
+
+    def _asked(self, node: Node) -> list[str] | None:
+        manifest = f"{node.base}.manifest.json"
+        met = {path for path in node.deps if path in self.outs or path in self.own}
+        if node.op != "evaluate" or self._itself(node) or not met <= self.folders or not self.lineage.snapshot.find(
+            manifest, node.outs[manifest]
+        ):  # fmt: skip
+            return None
+        return calls(self.lineage, node, met)
+
+    def _itself(self, node: Node) -> bool:
+        return node.address in self.direct and self.subject.kind not in ("model", "stage", "file")
+
+
+def _made(
+    lineage: Lineage, node: Node, word: str, readers: Collection[str], counting: _Counting, scores: _Scores
+) -> Iterator[Branch]:
+    direct = node.address in readers
+    how = (word if direct else "") + ("frozen; " if node.frozen else "")
     if node.report:
-        yield report(lineage, node, how, direct)
+        yield report(lineage, node, how, direct, scores.labels(node))
         return
     path, manifest = f"{node.base}.manifest.json", {}
     if path in node.outs and lineage.snapshot.find(path, node.outs[path]):
@@ -102,7 +148,7 @@ def _made(lineage: Lineage, node: Node, direct: bool, counting: _Counting) -> It
     counts = manifest.get("counts")
     of_it = counting.kept(node, manifest)
     facts = {"stage": node.address, "op": node.op, "reads_it": direct, "counts": counts, "kept_of_it": of_it}
-    words = how + (_counted(counts, of_it) if counts else "its manifest is not here (`dvc pull`)")
+    words = how + (_counted(counts, of_it) if counts else f"its manifest is not here: {lineage.tables.brings('it', [node])}")
     if node.model:
         md5 = node.outs[node.model].md5
         facts |= {"path": node.model, "md5": md5, "frozen": node.frozen}
@@ -119,15 +165,22 @@ def _counted(counts: dict[str, Any], of_it: int | None) -> str:
     return f"kept {counts['kept']:,}{read}{own}" + (f" (dropped: {dropped})" if dropped else "")
 
 
-def report(lineage: Lineage, node: Node, how: str = "", direct: bool = False) -> Branch:
-    """A report with its metrics."""
+def report(lineage: Lineage, node: Node, how: str = "", direct: bool = False, labels: Collection[str] | None = None) -> Branch:
+    """A report with its metrics: all, or those of some models."""
     path = str(node.report)
     facts: dict[str, Any] = {"stage": node.address, "op": node.op, "reads_it": direct}
     if lineage.snapshot.find(path, node.outs[path]) is None:
         return Branch("report", path, f"{how}not here", facts)
-    metrics = lineage.graph.metrics(node)
+    every = lineage.graph.metrics(node)
+    metrics = {key: value for key, value in every.items() if labels is None or (*key.split(".", 2), "")[1] in labels}
     groups: dict[str, dict[str, Any]] = {}
     for key, value in metrics.items():
         groups.setdefault(".".join(key.split(".")[:2]), {})[key] = value
     below = tuple(Branch("metrics", group, headline(values)) for group, values in groups.items())
-    return Branch("report", path, f"{how}{len(metrics)} metrics", {**facts, "metrics": metrics}, below)
+    return Branch(
+        "report",
+        path,
+        f"{how}{len(metrics)}{f' of {len(every)}' if len(metrics) < len(every) else ''} metrics",
+        {**facts, "metrics": metrics},
+        below,
+    )

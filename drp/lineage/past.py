@@ -55,7 +55,9 @@ def past(lineage: Lineage, record: str) -> Branch:
             below.append(Branch("checkpoint", folder, words, {**facts, "records": rows}))
     if unknown:
         which = listed(f"{facts['path']} of {facts['commit'][:10]}" for facts in unknown)
-        words = f"{which}: neither in DVC's cache nor in git (`dvc fetch --all-commits` brings what a remote has)"
+        fetch = "`dvc fetch --all-commits` brings what the remote has"
+        cure = fetch if lineage.project.pull else "no DVC remote is configured"
+        words = f"{which}: neither in DVC's cache nor in git ({cure})"
         below.append(Branch("ledger not here", "", words, {"checkpoints": unknown}))
     known = [branch.facts for branch in below if branch.kind == "checkpoint"]
     told = f"{plural(len(known), 'checkpoint') if known else 'no other checkpoint'} of any commit or experiment was trained on it"

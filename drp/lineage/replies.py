@@ -143,6 +143,6 @@ def _shared(snapshot: Snapshot) -> Iterator[tuple[str, Path]]:
     for recipe in recipes:
         path = SHARED.format(recipe)
         pointer = (snapshot.mapping(f"{path}.dvc").get("outs") or [{}])[0] if f"{path}.dvc" in snapshot.files else {}
-        here = snapshot.find(path, Made(str(pointer.get("md5", "")), pointer.get("size")))
-        if here:
-            yield path, here
+        made = Made(str(pointer.get("md5", "")), pointer.get("size"))
+        if snapshot.find(path, made):
+            yield path, snapshot.data(path, made)

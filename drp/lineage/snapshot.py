@@ -47,6 +47,8 @@ class Snapshot:
     def __init__(self, project: Project, at: str | None = None) -> None:
         self.project, self.root, self.at = project, project.root, at
         self.commit = None if at is None else resolve(project.root, at)
+        self.read: dict[str, Made] = {}
+        """The files of the workspace that were read as data, and what their locks name."""
 
     @property
     def name(self) -> str:
@@ -112,9 +114,22 @@ class Snapshot:
     def data(self, path: str, made: Made) -> Path:
         """Where the bytes of an out can be read: here, or in DVC's cache; DataError with the cure where they are nowhere."""
         if found := self.find(path, made):
+            if found == self.root / path and self.commit is None:
+                self.read[path] = made
             return found
-        cure = "`dvc pull`" if self.commit is None else "`dvc fetch --all-commits` (or `dvc pull` at that revision)"
-        raise DataError(f"{path}: neither here nor in DVC's cache, as {self.name} has it (md5 {made.md5}); {cure} brings it")
+        raise DataError(
+            f"{path}: neither here nor in DVC's cache, as {self.name} has it (md5 {made.md5}); {self.brings('it', path)}"
+        )
+
+    def brings(self, it: str, *paths: str) -> str:
+        """The cure for outs that are neither here nor in DVC's cache."""
+        recipes = {path.split("/")[1] for path in paths if path.count("/")}
+        recipe = recipes.pop() if len(recipes) == 1 else "NAME"
+        if self.commit is None:
+            return self.project.brings(it, recipe)
+        if pull := self.project.pull:
+            return f"`dvc fetch --all-commits` (or `{pull}` at that revision) brings {it}"
+        return f"no DVC remote is configured; `git checkout {self.at}` and `drp run {recipe}` make {it}"
 
     def find(self, path: str, made: Made) -> Path | None:
         """As `data`; None where the bytes are nowhere."""

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 from drp.errors import DataError, choices
-from drp.lineage.branch import short
 from drp.lineage.graph import Graph, Node
 from drp.lineage.origin import Origins
 from drp.lineage.replies import LEAST, Replies
@@ -18,13 +18,15 @@ from drp.project import Project
 Kind = Literal["file", "model", "stage", "recipe", "metric", "role", "record", "completion", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HEX = frozenset("0123456789abcdef")
+BEGUN = 64
+"""Ids that begin with a TARGET, of one stage, that are weighed against each other."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """`name` is the path, address, metric's key, role, id, key or text. `nodes`: who made the file or model, the stage itself,
-    who reports the metric, what the recipe is for, who uses the role, who holds the record (the last one first); `part` says
-    whether that one kept or dropped it."""
+    """`name` is the path, address, metric's key, name in params.yaml (`role`), id, key or text. `nodes`: who made the file or
+    model, the stage itself, who reports the metric, what the recipe is for, who asks the model of params.yaml, who holds the
+    record (the last one first); `part` says whether that one kept or dropped it."""
 
     kind: Kind
     name: str
@@ -62,8 +64,16 @@ class Lineage:
         }  # fmt: skip
         for name, way in ways.items():
             if kind in (None, name) and (found := way(target)):
+                self._note(found)
                 return found
         raise DataError(self._nothing(target, kind))
+
+    def _note(self, subject: Subject) -> None:
+        """Of a file or stage, what it made counts as read: an answer about a file that was altered is to say so."""
+        for node in subject.nodes if subject.kind in ("file", "stage", "model", "recipe") else ():
+            own = subject.name if subject.kind == "file" else f"{node.base}.parquet"
+            if own in node.outs and self.snapshot.find(own, node.outs[own]):
+                self.snapshot.data(own, node.outs[own])
 
     def within(self, name: str | None) -> list[Node]:
         """The stages to look in for a record: that one; or all that make records, the last ones first."""
@@ -136,9 +146,28 @@ class Lineage:
         return Subject("metric", key, (found[0][0],)) if found else None
 
     def _role(self, target: str) -> Subject | None:
-        place = ("params.yaml", f"models.{target}")
-        users = [node for node in self.graph.nodes.values() if place in node.params]
-        return Subject("role", target, tuple(users)) if users else None
+        """A model of params.yaml by its name there, or by the role that recipes bind it to."""
+        names = [target] if self._users(target) else sorted(self.roles.get(target, ()))
+        if len(names) > 1:
+            raise DataError(
+                f"{target!r} is a role that recipes bind to several models of params.yaml: say which: {', '.join(names)}"
+            )
+        users = self._users(names[0]) if names else ()
+        return Subject("role", names[0], users) if users else None
+
+    def _users(self, model: str) -> tuple[Node, ...]:
+        return tuple(node for node in self.graph.nodes.values() if ("params.yaml", f"models.{model}") in node.params)
+
+    @cached_property
+    def roles(self) -> dict[str, set[str]]:
+        """The models of params.yaml that recipes bind each of their roles to, as far as a stage that has run asks them."""
+        found: dict[str, set[str]] = {}
+        for recipe in self.graph.recipes:
+            bound = self.snapshot.mapping(f"recipes/{recipe}/recipe.yaml").get("models")
+            for role, model in bound.items() if isinstance(bound, dict) else ():
+                if isinstance(model, str) and self._users(model):
+                    found.setdefault(str(role), set()).add(model)
+        return found
 
     def _record(self, target: str, within: str | None, certain: bool) -> Subject | None:
         if not target or (not certain and any(c.isspace() for c in target)):
@@ -147,11 +176,12 @@ class Lineage:
             return known
         if len(target) < 4:
             return None
-        found = [(node, name) for node in self._here(within) for name in self.tables.beginning(node, target, 2)]
-        roots = sorted({name.partition("/")[0] for _, name in found})
-        if len(roots) > 1:
-            raise DataError(f"{target!r} is the beginning of several ids: say which: {', '.join(roots[:5])}")
-        return Subject("record", found[0][1], (found[0][0],)) if found else None
+        found = [(node, name) for node in self._here(within) for name in self.tables.beginning(node, target, BEGUN)]
+        parts = target.count("/") + 1  # as much of an id as was begun: of a question's samples, the question
+        names = sorted({"/".join(name.split("/")[:parts]) for _, name in found})
+        if len(names) > 1:
+            raise DataError(f"{target!r} is the beginning of several ids: say which: {', '.join(names[:5])}")
+        return (self._exact(names[0], within) or Subject("record", found[0][1], (found[0][0],))) if found else None
 
     def _exact(self, target: str, within: str | None) -> Subject | None:
         for node in self._here(within):
@@ -176,6 +206,24 @@ class Lineage:
         nodes = tuple(self._here(within))
         return Subject("text", target, nodes) if target.strip() and nodes else None
 
+    @cached_property
+    def names(self) -> set[str]:
+        """All that has a name: stages, files, recipes, models of params.yaml and the roles bound to them, metrics."""
+        nodes = self.graph.nodes.values()
+        found = {name for node in nodes for name in (node.address, node.slug, *node.outs, *node.deps)}
+        found |= {*self.graph.recipes, *self.roles}
+        found |= {key.removeprefix("models.") for node in nodes for _, key in node.params if key.count(".") == 1}
+        reports = [n for n in nodes if n.report and self.snapshot.find(n.report, n.outs[n.report])]
+        return found | {key for node in reports for key in self.graph.metrics(node)}
+
+    def meant(self, target: str, among: set[str] | None = None) -> str:
+        """`; did you mean 'x'?`, where a name is near to a target that is nothing."""
+        import difflib
+
+        known = among or self.names
+        found = [] if any(c.isspace() for c in target) else difflib.get_close_matches(target, sorted(known), n=1, cutoff=0.7)
+        return f"; did you mean {found[0]!r}?" if found else ""
+
     def _nothing(self, target: str, kind: str | None) -> str:
         if kind in ("stage", "model"):
             return f"no stage {target!r} has run{choices(target, self.graph.nodes)}"
@@ -183,23 +231,24 @@ class Lineage:
             return f"no recipe {target!r} has run{choices(target, self.graph.recipes)}"
         if kind == "file":
             known = {path for node in self.graph.nodes.values() for path in (*node.outs, *node.deps)}
-            return f"no stage made or read a file {target!r} in {self.snapshot.name}{near(target, known)}"
-        what = {"record": "record with the id", "completion": "completion with the key", None: "thing called"}.get(kind, kind)
-        absent = [node.address for node in self.graph.nodes.values() if node.base and not self.tables.present(node)]
-        here = (
-            f"; the records of {len(absent)} stages are not here (`dvc pull`): {short(', '.join(absent), 120)}" if absent else ""
-        )
-        return f"no {what} {target!r} in {self.snapshot.name}{here}"
+            return f"no stage made or read a file {target!r} in {self.snapshot.name}{self.meant(target, known)}"
+        what = {
+            "record": "record with the id",
+            "completion": "completion with the key",
+            None: "thing called",
+            "role": "model of params.yaml",
+        }.get(kind, kind)
+        near = self.meant(target) if kind in (None, "metric", "role") else ""
+        return f"no {what} {target!r} in {self.snapshot.name}{self.unseen}{near}"
+
+    @property
+    def unseen(self) -> str:
+        """What an answer that found nothing has not looked in: `; the records of … are not here: …`, or nothing."""
+        absent = self.tables.absent()
+        count = f"{len(absent)} stage{'s' * (len(absent) > 1)}"
+        return f"; not looked in: the records of {count} are not here ({self.tables.brings('them', absent)})" if absent else ""
 
     def close(self) -> None:
         """Let go of the files."""
         self.replies.close()
         self.tables.close()
-
-
-def near(value: str, among: set[str]) -> str:
-    """`; did you mean 'x'?`, of choices too many to list."""
-    import difflib
-
-    found = difflib.get_close_matches(value, sorted(among), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,7 +1,7 @@
 """The records of stages, looked up where they lie: by id, by the beginning of an id, by a piece of text."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -60,6 +60,15 @@ class Tables:
         path = f"{node.base}{part}.parquet"
         return path in node.outs and self.graph.snapshot.find(path, node.outs[path]) is not None
 
+    def absent(self, nodes: Iterable[Node] | None = None) -> list[Node]:
+        """Those of some stages (of all) whose records cannot be read here."""
+        among = self.graph.nodes.values() if nodes is None else nodes
+        return [node for node in among if node.base and not self.present(node)]
+
+    def brings(self, it: str, nodes: Iterable[Node]) -> str:
+        """The cure for files of stages that are not here."""
+        return self.graph.snapshot.brings(it, *(f"data/{node.address}" for node in nodes))
+
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Record]:
         """The rows of a query, as dictionaries; DataError where a file is not sound."""
         import duckdb
@@ -114,13 +123,11 @@ class Tables:
         """The trail's rows of a record, in order."""
         return self.ordered(node, ".trail").at(record, columns or None)
 
-    def containing(self, node: Node, column: str, text: str, *columns: str, limit: int = 20) -> list[Record]:
-        """Rows whose text column holds a piece of text, in order; the whole column is read."""
-        chosen = ", ".join(map(_quoted, columns)) or "*"
-        return self.query(
-            f"select {chosen} from read_parquet(?) where contains({_quoted(column)}, ?) order by id limit {limit}",
-            [unglobbed(self.file(node)), text],
-        )
+    def containing(self, node: Node, column: str, text: str, limit: int) -> tuple[list[str], int]:
+        """The first ids of the rows whose text column holds a piece of text, and how many do; the whole column is read."""
+        where = f"where contains({_quoted(column)}, ?) order by id limit {limit}"
+        rows = self.query(f"select id, count(*) over () as n from read_parquet(?) {where}", [unglobbed(self.file(node)), text])
+        return [row["id"] for row in rows], rows[0]["n"] if rows else 0
 
     def count(self, node: Node, part: Part = "") -> int:
         """How many rows a file has."""

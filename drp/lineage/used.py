@@ -5,7 +5,7 @@ from typing import Any
 
 from drp.errors import DataError
 from drp.lineage.branch import Branch, short
-from drp.lineage.effects import Reruns, calls, further, listed, metrics, plural, reruns
+from drp.lineage.effects import Reruns, calls, counted, further, listed, metrics, plural, reruns
 from drp.lineage.follow import Met, extends, follow, question, sources
 from drp.lineage.graph import Node
 from drp.lineage.onwards import onwards
@@ -36,11 +36,9 @@ def used(lineage: Lineage, subject: Subject, history: bool = False) -> Branch:
 
 
 def _nothing(lineage: Lineage, name: str) -> DataError:
-    absent = [node.address for node in lineage.graph.nodes.values() if node.base and not lineage.tables.present(node)]
-    here = f" (the records of {plural(len(absent), 'stage')} are not here: `dvc pull`)" if absent else ""
     return DataError(
-        f"{short(name)!r} is no id, file, stage, model, recipe, role, metric or completion in {lineage.snapshot.name}{here}; "
-        "`drp why` finds the record that a text stands in"
+        f"{short(name)!r} is no id, file, stage, model, recipe, metric or completion, and no model of params.yaml, in "
+        f"{lineage.snapshot.name}{lineage.unseen}; `drp why` finds the record that a text stands in{lineage.meant(name)}"
     )
 
 
@@ -64,11 +62,15 @@ def beginnings(lineage: Lineage, met: Mapping[str, Met]) -> list[str]:
     return [at for at in met if at in has and not any(other.address in has for other in lineage.graph.inputs(met[at].node))]
 
 
-def _rebuilt(facts: dict[str, Any], again: Reruns) -> str:
-    """What making all anew without it means, into the facts and for people."""
-    facts["rebuild"], facts["frozen"] = [node.address for node in again.sure], again.frozen
-    facts["perhaps"] = [node.address for node in again.perhaps]
-    return f"; to rebuild without it: {again.words()}" if again.sure or again.perhaps else ""
+def _rebuilt(facts: dict[str, Any], again: Reruns) -> list[Branch]:
+    """What making all anew without it means, into the facts and as a branch."""
+    told: dict[str, Any] = {
+        "rebuild": [n.address for n in again.sure],
+        "frozen": again.frozen,
+        "perhaps": [n.address for n in again.perhaps],
+    }
+    facts |= told
+    return [Branch("to rebuild without it", "", again.words(), dict(told))] if again.sure or again.perhaps else []
 
 
 def of_record(lineage: Lineage, subject: Subject, history: bool = False) -> Branch:
@@ -80,8 +82,8 @@ def of_record(lineage: Lineage, subject: Subject, history: bool = False) -> Bran
         # an op of the project's own joined it with others under another name
         first = [one.node for one in own.values() if not any(other.address in own for other in lineage.graph.inputs(one.node))]
         own = follow(lineage, subject.name, first)
-    branches, facts, words = _told(lineage, own)
-    words += _rebuilt(facts, reruns(lineage, met, beginnings(lineage, met)))
+    (chief, rest), facts, words = _told(lineage, own)
+    branches = [*chief, *_rebuilt(facts, reruns(lineage, met, beginnings(lineage, met))), *rest]
     if history:
         earlier = past(lineage, subject.name)
         branches.append(earlier)
@@ -98,15 +100,15 @@ def _of_completion(lineage: Lineage, key: str) -> Branch:
         for record in ids:
             for at, one in follow(lineage, record, [lineage.graph.nodes[address]]).items():
                 own[at] = own[at].also(one) if at in own else one
-    branches, facts, words = _told(lineage, own)
+    (chief, rest), facts, words = _told(lineage, own)
     cited = [Branch("record", name, f"cites it in {at}", {"stage": at}) for at, ids in citing.items() for name in ids]
-    again = _rebuilt(facts, reruns(lineage, own, list(citing)))
+    rebuild = _rebuilt(facts, reruns(lineage, own, list(citing)))
     facts["cited"] = citing
     facts["used_by"] = list(reply.used_by) if reply else []
     if not citing:
         asked = f"it answered {', '.join(reply.used_by)}, but" if reply and reply.used_by else "of those here,"
         words = f"{asked} no record cites it (a reply that was refused is not cited)"
-    return Branch("completion", key[:16], words + again, {"key": key, **facts}, (*cited, *branches))
+    return Branch("completion", key[:16], words, {"key": key, **facts}, (*chief, *rebuild, *cited, *rest))
 
 
 def _askers(lineage: Lineage, reply: Reply | None) -> list[Node]:
@@ -137,8 +139,9 @@ def _citing(lineage: Lineage, node: Node, key: str) -> Iterator[str]:
 # -- the parts of an answer --------------------------------------------------------------------------------------------------
 
 
-def _told(lineage: Lineage, met: Mapping[str, Met]) -> tuple[list[Branch], dict[str, Any], str]:
-    """The branches of what was met, with the facts and the words that answer: which checkpoints were trained on it?"""
+def _told(lineage: Lineage, met: Mapping[str, Met]) -> tuple[tuple[list[Branch], list[Branch]], dict[str, Any], str]:
+    """The branches of what was met (checkpoints with their metrics; the rest), with the facts and the words that answer: was any
+    checkpoint trained on it?"""
     trained = {one.node.model: one for one in met.values() if one.learned and one.node.model}
     made = further(lineage, [one.node for one in trained.values()])
     unknown = [one.node.model for one in met.values() if one.absent and one.node.model]
@@ -146,21 +149,21 @@ def _told(lineage: Lineage, met: Mapping[str, Met]) -> tuple[list[Branch], dict[
     nodes = lineage.graph.nodes.values()
     branches += [_made(node, made[node.model]) for node in nodes if node.model in made]
     branches += _asked_of(lineage, {*trained, *made})
-    branches += [branch for one in met.values() for branch in _stage(one)]
-    branches += [branch for one in met.values() if one.asked for branch in _exam(lineage, one)]
-    if absent := [one.node.address for one in met.values() if one.absent]:
-        words = f"{listed(absent)}: `dvc pull` brings them"
-        branches.append(Branch("not here", plural(len(absent), "stage"), words, {"stages": absent}))
+    rest = [branch for one in met.values() for branch in _stage(one)]
+    rest += [branch for one in met.values() if one.asked for branch in _exam(lineage, one)]
+    if absent := [one.node for one in met.values() if one.absent]:
+        ledgers = f"with the ledger{'s' * (len(unknown) > 1)} of {listed(unknown)}; " if unknown else ""
+        names, words = [node.address for node in absent], ledgers + lineage.tables.brings("them", absent)
+        rest.append(Branch("not here", counted(absent), words, {"stages": names}))
     facts = {
         "trained_on_by": [_checkpoint(one).facts for one in trained.values()], "made_further": list(made), "unknown": unknown,
         "records": {at: [row["id"] for row in one.kept] for at, one in met.items() if one.kept},
         "dropped": {at: [dict(row) for row in one.dropped] for at, one in met.items() if one.dropped},
     }  # fmt: skip
-    seen = "; ".join(f"{folder} ({_seen(one.learned)})" for folder, one in trained.items())
-    words = f"trained on by {plural(len(trained), 'checkpoint')}: {seen}" if trained else "no checkpoint was trained on it"
-    if unknown:
-        words += f"; not known of {listed(unknown)}: the ledger is not here"
-    return branches, facts, words
+    known = plural(len(trained), "checkpoint") if trained else "no checkpoint"
+    words = f"{known} {'were' if len(trained) > 1 else 'was'} trained on it"
+    words += f"; of {len(unknown)} more it is not known" if unknown else ""
+    return (branches, rest), facts, words
 
 
 def _checkpoint(met: Met) -> Branch:
@@ -179,10 +182,10 @@ def _made(node: Node, bases: list[str]) -> Branch:
 
 
 def _seen(rows: Iterable[Record]) -> str:
-    """`steps 12, 88; 240 of 260 tokens reach the loss`."""
+    """`optimiser steps 12, 88; 240 of 260 tokens reach the loss`."""
     own = list(rows)
     steps = sorted({step for row in own for step in row.get("steps_seen") or ()})
-    words = [f"step{'s' * (len(steps) > 1)} {listed(map(str, steps), STEPS)}"] if steps else []
+    words = [f"optimiser step{'s' * (len(steps) > 1)} {listed(map(str, steps), STEPS)}"] if steps else []
     if all("n_tokens" in row and "n_trained_tokens" in row for row in own):
         total, loss = (sum(row[key] for row in own) for key in ("n_tokens", "n_trained_tokens"))
         words.append(f"{loss:,} of {total:,} tokens reach the loss")
@@ -199,7 +202,7 @@ def _stage(met: Met) -> Iterator[Branch]:
     at = met.node.address
     if met.kept and not met.learned:
         kind = "ledger" if met.node.model else "data set"
-        words = f"has {_names(met.kept)}" + (", but no step saw it" if met.node.model else "")
+        words = f"has {_names(met.kept)}" + (", but no optimiser step saw it" if met.node.model else "")
         yield Branch(kind, at, words, {"records": [row["id"] for row in met.kept], "op": met.node.op})
     for number, row in enumerate(met.dropped):
         detail = f" ({short(row['detail'], 60)})" if row["detail"] else ""

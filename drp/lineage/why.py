@@ -7,6 +7,8 @@ from typing import Any
 from drp.errors import DataError
 from drp.lineage.backwards import Backwards, touched
 from drp.lineage.branch import Branch
+from drp.lineage.chain import SAMPLES
+from drp.lineage.follow import follow
 from drp.lineage.graph import Node
 from drp.lineage.made import Making, listed, quoted
 from drp.lineage.subject import Lineage, Subject
@@ -37,6 +39,7 @@ class _Why:
         self.lineage, self.graph, self.tables = lineage, lineage.graph, lineage.tables
         self.making = Making(lineage)
         self._told: set[str] = set()
+        self._cured = False  # what brings data that are not here is said once
 
     # -- records and texts --------------------------------------------------------------------------------------------------
 
@@ -49,7 +52,30 @@ class _Why:
             return self._dropped(node, name)
         if node.model:
             node = next((n for n in self.graph.inputs(node) if self.tables.row(n, name, "id")), node)
-        return Backwards(self.making, node, name).record_branch()
+        found = Backwards(self.making, node, name)
+        return found.record_branch(after=self._samples(found))
+
+    def _samples(self, found: Backwards) -> Iterator[Branch]:
+        """Of a question, its samples, and what became of each."""
+        if any(link.node.op in SAMPLES for link in found.chain.links):
+            return  # it is a sample
+        if not any(node.op in SAMPLES for node in self.graph.below([found.node])):
+            return
+        fates: dict[str, dict[str, Any]] = {}
+        for met in follow(self.lineage, found.record, [found.node]).values():
+            for row in (*met.kept, *met.dropped):
+                if row["id"] != found.record:
+                    fate = fates.setdefault(row["id"], {"last": None, "trained_on_by": [], "dropped": None})
+                    fate["last"] = fate["last"] if met.node.model else met.node.address
+                    fate["trained_on_by"] += [met.node.model] if row in met.learned else []
+            for row in met.dropped:
+                if row["id"] in fates:
+                    fates[row["id"]]["dropped"] = {"stage": met.node.address, **row}
+        for name, fate in sorted(fates.items()):
+            lost = fate["dropped"]
+            words = f"dropped by {lost['stage']}: {lost['reason']}" if lost else f"in {fate['last']}"
+            words += f"; trained on by {', '.join(fate['trained_on_by'])}" if fate["trained_on_by"] else ""
+            yield Branch("sample", name, words, {"id": name, **fate})
 
     def _dropped(self, node: Node, name: str) -> Branch:
         row = self.tables.row(node, name, part=".dropped") or {}
@@ -93,16 +119,17 @@ class _Why:
         """Where a piece of text stands, and where that comes from."""
         for node in subject.nodes:
             for column in (name for name in SOUGHT if name in self.tables.columns(node)):
-                rows = self.tables.containing(node, column, subject.name, "id", limit=most + 1)
-                if rows:
-                    found = tuple(self._place(node, row["id"], column, subject.name) for row in rows[:most])
-                    more = "; more have it (`-n`)" if len(rows) > most else ""
+                names, count = self.tables.containing(node, column, subject.name, most)
+                if count:
+                    found = tuple(self._place(node, name, column, subject.name) for name in names)
+                    more = f", in {count:,} records; `-n` shows more" if count > len(names) else ""
                     words = f"stands in column {column} of {node.address}{more}"
-                    facts = {"text": subject.name, "column": column, "stage": node.address, "more": len(rows) > most}
+                    facts = {"text": subject.name, "column": column, "stage": node.address, "records": count,
+                             "more": count > len(names)}  # fmt: skip
                     return Branch("text", quoted(subject.name), words, facts, found)
         looked = ", ".join(node.address for node in subject.nodes)
         raise DataError(f"{quoted(subject.name)}: no file, stage, record, metric or completion is called so, and no text of a "
-                        f"record has it (looked in {looked})")  # fmt: skip
+                        f"record has it (looked in {looked}){self.lineage.unseen}{self.lineage.meant(subject.name)}")  # fmt: skip
 
     def _place(self, node: Node, record: str, column: str, text: str) -> Branch:
         if node.op == "evaluate":
@@ -114,9 +141,7 @@ class _Why:
         if column == "pruned":
             below += found.sentences(spans)
         elif column in ("target", "target_reply"):
-            below.append(
-                Branch("reply", "", "the student's own reply, or the teacher's answer in its format", {"column": column})
-            )
+            below += found.target(column, whole, spans)
         elif column == "thought" and found.row.get("steps"):
             below += [found.step(number) for number, step in enumerate(found.row["steps"]) if touched(step, spans)]
         return found.record_branch(below)
@@ -171,7 +196,9 @@ class _Why:
         if node.report:
             return node.report, {"report": node.report, "metrics": self.graph.metrics(node)}
         if not self.tables.present(node):
-            return "its records are not here (`dvc pull`)", {}
+            cure = "" if self._cured else f": {self.tables.brings('them', [node])}"
+            self._cured = True
+            return f"its records are not here{cure}", {}
         counts = self.graph.manifest(node)["counts"]
         dropped = f", {sum(counts['dropped'].values())} dropped ({listed(counts['dropped'])})" if counts["dropped"] else ""
         words = f"{counts['kept']} records{dropped}" + (f"; {node.option('source')}" if node.op == "load" else "")
@@ -188,7 +215,9 @@ class _Why:
             [unglobbed(self.tables.file(node))],
         )
         return (
-            f"trained on {row['n']} records" + (f" in {row['steps']} steps" if row["steps"] else "") + f", {row['tokens']} tokens"
+            f"trained on {row['n']} records"
+            + (f" in {row['steps']} optimiser steps" if row["steps"] else "")
+            + f", {row['tokens']} tokens"
         )
 
     # -- metrics, roles, completions ---------------------------------------------------------------------------------------------
@@ -233,7 +262,7 @@ class _Why:
         words = f"{identity['name']}; asked by {', '.join(node.address for node in subject.nodes)}"
         maker = self.graph.maker(identity["name"])
         facts = {**identity, "users": [node.address for node in subject.nodes]}
-        return Branch("model", subject.name, words, facts, (self._tree(maker),) if maker else ())
+        return Branch("model of params.yaml", subject.name, words, facts, (self._tree(maker),) if maker else ())
 
     def completion(self, subject: Subject) -> Branch:
         """A completion: its prompt and reply, and the stages whose last run it answered."""

@@ -62,8 +62,9 @@ def find(lineage: Lineage, target: str) -> Found:
     name = root(lineage, subject)
     nodes = tuple(node for node in _loads(lineage) if _loaded(lineage, node, name))
     if not nodes:
-        absent = [node.address for node in lineage.graph.nodes.values() if node.op == "load" and not lineage.tables.present(node)]
-        cure = f"the records of {', '.join(absent)} are not here: `dvc pull`, then again" if absent else (
+        absent = [node for node in lineage.tables.absent() if node.op == "load"]
+        names = ", ".join(node.address for node in absent)
+        cure = f"the records of {names} are not here: {lineage.tables.brings('them', absent)}, then again" if absent else (
             f"it comes from {subject.node.address} (op {subject.node.op}): take it out there, or out of its source")  # fmt: skip
         raise DataError(f"{name}: no stage that loads it is known; {cure}")
     return Found(target, name, nodes)
