@@ -538,6 +538,75 @@ def test_an_op_that_keeps_ids_and_swaps_questions_is_a_fault_unless_it_says_so(t
     assert "7 of its records have another question than the record of their id in deep (" in found[1]["words"]
 
 
+# -- what is published ------------------------------------------------------------------------------------------------------
+
+FORGE = '''
+    """Make a model."""
+    from collections.abc import Iterable, Iterator
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+    MAKES_MODEL = True
+
+    def forge(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+        (work.out / "weights.txt").write_text("heavy")
+        yield from map(Kept, records)
+    '''
+PUBLISHING = """\
+stages:
+  a: {op: make}
+  b: {op: shout, from: a}
+  d: {op: shout, from: b}
+  t: {op: forge, from: d}
+publish: {t: models/one}
+"""
+
+
+def lose(made: Project_, *stages: str) -> None:
+    """What nobody has any more: the files of stages, here and in DVC's cache."""
+    for path in [path for stage in stages for path in made.root.glob(f"data/one/{stage}.*")]:
+        (made.root / ".dvc/cache/files/md5" / md5(path)[:2] / md5(path)[2:]).unlink(missing_ok=True)
+        path.unlink()
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Project_:
+    """Recipe `one` publishes a model, made from a, b and d; `two` reads a, and has that model."""
+    made = project(tmp_path / "p", PUBLISHING)
+    made.write("ops/forge.py", FORGE)
+    made.write("recipes/two/recipe.yaml", "extends: one\nstages:\n  c: {op: shout, from: a}\n")
+    made.run("drp", "compile")
+    made.run("drp", "compile", "--thaw", "one")
+    made.run("dvc", "repro", "-q", "-R", "recipes")
+    made.run("drp", "compile")
+    return made
+
+
+def test_what_only_a_published_model_was_made_from_need_not_be_here(published: Project_) -> None:
+    lose(published, "b", "d")
+    told = verify(published)
+    assert not any(told[check]["findings"] for check in ("locks", "inputs", "manifests", "records", "trails", "ledgers"))
+    [line] = told["outputs"]["findings"]
+    assert "2 of its stages are not here, and need not be: one/t, made from them, is published (b, d)" in line["words"]
+    assert told["outputs"]["state"] == told["records"]["state"] == "ok"
+    assert told["rebuild"]["left"] == {"not here": 2, "published": 1}
+    assert told["rebuild"]["looked"] == 2, "a, and two/c"
+    verify(published, "two")
+    verify(published, "one")
+
+
+def test_what_is_here_of_it_is_still_checked_and_what_others_read_must_be(published: Project_) -> None:
+    lose(published, "d")
+    flip(published.root / "data/one/b.parquet")
+    assert [fault.split(":")[0] for fault in faults(verify(published, "--no-rebuild", code=1), "outputs")] == [
+        "data/one/b.parquet"
+    ]
+    (published.root / "data/one/b.parquet").unlink()
+    lose(published, "a.manifest")
+    [fault] = faults(verify(published, "--no-rebuild", code=1), "outputs")
+    assert fault.startswith("data/one/a.manifest.json: is not here"), "two/c was made from a"
+
+
 # -- models ----------------------------------------------------------------------------------------------------------------
 
 AIM = '''

@@ -40,7 +40,9 @@ class Anew:
         with ThreadPoolExecutor(min(MOST, os.cpu_count() or 1)) as crew:
             begun: list[tuple[Entry, Future[Rebuilt]]] = []
             for entry in entries:
-                if entry.node and (reason := self._not(entry, entry.node)):
+                if entry.node and entry.address in self.sums.away:
+                    self.check.left["not here"] += 1
+                elif entry.node and (reason := self._not(entry, entry.node)):
                     self._leave(entry, *reason)
                 elif entry.node:
                     begun.append((entry, crew.submit(self._rebuild, entry)))

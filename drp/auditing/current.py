@@ -75,6 +75,8 @@ def _input(sums: Sums, check: Check, entry: Entry, path: str, made: Made, said: 
                 f"{entry.file}: {entry.slug}", f"the lock was altered: its input {path} has md5 {made.md5}, but what it was "
                 f"made from, as its manifest says, has {here}; `git checkout {entry.file}` brings it back"
             )  # fmt: skip
+        elif entry.address in sums.away:
+            check.note(entry.address, f"{path} has changed since it was made; what is published was made from it as it was then")
         else:
             check.stale(entry.address, f"{path} has changed since it was made; {AGAIN}")
 
@@ -90,7 +92,7 @@ def manifests(sums: Sums) -> Check:
             check.looked += 1
             cure = f"; `dvc checkout {place}` and `git checkout {entry.file}` bring both back"
             check.faults(place, _contradictions(sums, entry, entry.node, manifest), cure)
-        else:
+        elif entry.address not in sums.away:
             check.skip(place, "not looked at: it is not here as the lock names it")
     return check
 

@@ -20,6 +20,8 @@ from drp.pipeline.locked import Files, Lock, Made
 from drp.project import Project
 from drp.recipe.resolve import Stage
 
+COUNTS = "counts"
+"""The stage of each recipe that reads manifests alone."""
 AGAIN = "`dvc repro` makes it anew (`drp plan` says what that costs)"
 
 
@@ -106,12 +108,28 @@ class Sums:
         return None
 
     @cached_property
+    def away(self) -> dict[str, str]:
+        """The stages of which not all is here, and need not be: only what is published was made from them. By address; the
+        published stage that was."""
+        behind: dict[str, str] = {}
+        everything = entries(self.graph).values()
+        others = {path for entry in everything if entry.node is None and entry.slug != COUNTS for path in entry.lock.deps}
+        for node in reversed(self.graph.nodes.values()):  # users first
+            made = [user.address if user.frozen else behind.get(user.address) for user in self.graph.users(node)]
+            if made and made[0] and all(made) and not node.frozen and not node.outs.keys() & others:
+                behind[node.address] = made[0]
+        return {
+            entry.address: behind[entry.address] for entry in everything if entry.address in behind
+            and any(self.files.md5(path) is None and not self.files.cached(made.md5) for path, made in entry.lock.outs.items())
+        }  # fmt: skip
+
+    @cached_property
     def unpulled(self) -> list[str]:
         """The recipes, none of them asked for by name, of which nothing is here but what git has."""
         here: dict[str, bool] = {}
         for entry in () if self.asked else self.scope:
             for path, made in entry.lock.outs.items():
-                if not entry.of_git(path):
+                if not entry.of_git(path) and entry.address not in self.away:
                     there = (self.root / path).exists() or self.files.object(made.md5).is_file()
                     here[entry.recipe] = here.get(entry.recipe, False) or there
         return sorted(recipe for recipe, there in here.items() if not there)
@@ -175,6 +193,7 @@ class Sums:
         """Every out has the md5 of the lock, here or in DVC's cache. `remade` are md5s of what a rebuild made, by path: where
         file and lock differ, they tell which of the two was altered."""
         check = Check("outputs", "files and folders as dvc.lock names them")
+        self._away(check)
         for entry in self.scope:
             for path, made in entry.lock.outs.items():
                 check.looked += 1
@@ -186,10 +205,27 @@ class Sums:
                 elif entry.recipe in self.unpulled and not entry.of_git(path):
                     check.looked -= 1
                 elif self.files.md5(path) is None and (kept := self.cached(made.md5)) is not True:
+                    if entry.address in self.away and kept is None:
+                        check.looked -= 1
+                        continue
                     cure = "`dvc pull` brings it; if git keeps it, `git checkout` does"
                     what = "is not here, and neither is it in DVC's cache" if kept is None else "is damaged in DVC's cache"
                     check.fault(path, f"{what} (md5 {made.md5}, {entry.file}: {entry.slug}); {cure}")
         return check
+
+    def _away(self, check: Check) -> None:
+        """A line a recipe of which something is not here that need not be."""
+        found: dict[str, dict[str, str]] = {}
+        for entry in self.scope:
+            if entry.address in self.away:
+                found.setdefault(entry.recipe, {})[entry.slug] = self.away[entry.address]
+        for recipe, stages in found.items():
+            published = " and ".join(dict.fromkeys(stages.values()))
+            check.skip(
+                f"recipes/{recipe}",
+                f"{len(stages)} of its stages are not here, and need not be: {published}, made from them, is published "
+                f"({', '.join(stages)})",
+            )  # fmt: skip
 
     def _which(self, entry: Entry, path: str, remade: str | None) -> str:
         made, here = self.altered[path]

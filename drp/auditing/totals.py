@@ -19,6 +19,10 @@ def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
         if node.base is None:
             continue
         inputs = sums.fed(node)
+        if any(other.address in sums.away for other in inputs or ()):
+            inputs = None
+        if node.address in sums.away and not _ready(sums, tables, node):
+            continue
         if lacking := [other for other in (node, *(inputs or ())) if not _ready(sums, tables, other)]:
             check.skip(node.address, f"not counted: the files of {lacking[0].address} are not here as their lock names them")
             continue
