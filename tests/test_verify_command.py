@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from drp import __version__
 from drp.targets import target_text
 from tests.projects import Project_, project
 from tests.tiny import tiny_student
@@ -435,8 +436,8 @@ def test_what_the_recipe_says_otherwise_since_is_no_fault_of_the_lock(made: Proj
     places = {f["place"].rpartition(" ")[2] for f in told["locks"]["findings"]}
     assert {"questions", "targets"} <= places
     assert "late" not in places
-    last = made.run("drp", "verify", "--no-rebuild").splitlines()[-1]
-    assert last.startswith("no fault, but out of date: ")
+    verdict = made.run("drp", "verify", "--no-rebuild").splitlines()[0]
+    assert verdict.startswith("no fault, but out of date: ")
 
 
 def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault(made: Project_, tmp_path: Path) -> None:
@@ -445,15 +446,15 @@ def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault
     told = verify(clone)
     assert told["rebuild"]["state"] == told["records"]["state"] == "skipped"
     assert any("recipes/one" in f["place"] and "`dvc pull`" in f["words"] for f in told["outputs"]["findings"])
-    assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[-1]
+    assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[0]
     assert faults(verify(clone, "one", "--no-rebuild", code=1), "outputs")
 
 
 def test_an_op_that_was_edited_hides_no_forgery_as_being_well(made: Project_) -> None:
     rewrite(made, "data/one/traces.parquet", lambda rows: rows[0].update(thought=rows[0]["thought"] + " Hm."))
     made.edit("ops/think.py", "range(2)", "range(0 + 2)")
-    last = made.run("drp", "verify", code=None).splitlines()[-1]
-    assert "1 out of date" in last
+    verdict = made.run("drp", "verify", code=None).splitlines()[0]
+    assert "1 out of date" in verdict
     told = {check["check"]: check for check in json.loads(made.run("drp", "verify", "--json", code=None))["checks"]}
     [stale] = [f for f in told["rebuild"]["findings"] if f["kind"] == "out of date" and f["place"] == "one/traces"]
     assert "`drp compile`" in stale["words"]
@@ -536,6 +537,45 @@ def test_an_op_that_keeps_ids_and_swaps_questions_is_a_fault_unless_it_says_so(t
     assert "7 of its records have another question than the record of their id in a (" in found[0]["words"]
     assert "`Adds`" in found[0]["words"]
     assert "7 of its records have another question than the record of their id in deep (" in found[1]["words"]
+
+
+# -- as a person reads it ---------------------------------------------------------------------------------------------------
+
+
+def test_of_many_files_one_that_is_bad_is_one_and_the_verdict_comes_first(made: Project_) -> None:
+    outs = verify(made, "--no-rebuild")["outputs"]["looked"]
+    flip(made.root / "data/one/edits.parquet")
+    told = made.run("drp", "verify", "--no-rebuild", code=1).splitlines()
+    assert told[0] == "1 fault: data/one/edits.parquet"
+    assert told[1].startswith("  fault: data/one/edits.parquet: has md5 ")
+    assert f"outputs      failed      1 of {outs} files and folders are not as dvc.lock names them" in told
+
+
+def test_another_drp_is_told_once_with_both_versions_and_a_cure_for_whoever_has_it(made: Project_) -> None:
+    """As in a clone whose recipes/ops.lock.yaml is of a drp with other code."""
+    yaml, file = YAML(), made.root / "recipes/ops.lock.yaml"
+    lock = yaml.load(file)
+    for op in ("load", "mix", "segment", "edit", "reassemble", "verify"):
+        lock[op]["code"] = "0123456789abcdef"
+    with file.open("w") as out:
+        yaml.dump(lock, out)
+    flip(made.root / "data/one/targets.trail.parquet")
+    told = made.run("drp", "verify", code=1).splitlines()
+    assert told[0].startswith("1 fault: data/one/targets.trail.parquet")
+    assert told[1].startswith("  fault: data/one/targets.trail.parquet: has md5 ")
+    [cause] = [k for k, line in enumerate(told) if "is not the one that they were compiled with" in line]
+    assert told[cause].startswith(f"  out of date: 7 times: this drp ({__version__}) is not the one")
+    assert f"compiled with ({__version__})" in told[cause]
+    assert "edit (01234567, here " in told[cause]
+    assert "one/edits" in told[cause + 1]
+    assert f"install the drp {__version__} with that code" in told[cause + 2], "a recipient's cure"
+    assert "`drp same OP`" in told[cause + 2], "the maker's"
+    assert max(map(len, told[cause : cause + 3])) < 400
+    each = made.run("drp", "verify", "--full", code=1)
+    assert each.count("is not the one that it was compiled with") == 14, "by its inputs, and not rebuilt"
+    found = verify(made, code=1)
+    assert len([f for f in found["inputs"]["findings"] if "cause" in f]) == 7
+    assert len([f for f in found["rebuild"]["findings"] if "cause" in f]) == 7
 
 
 # -- what is published ------------------------------------------------------------------------------------------------------
@@ -655,7 +695,7 @@ def test_a_ledger_is_recomputed_and_weights_are_said_not_to_be(trained: Project_
     assert told["ledgers"]["findings"] == []
     [left] = told["rebuild"]["findings"]
     assert "it trains a model" in left["words"]
-    assert trained.run("drp", "verify").splitlines()[-1] == "no fault; rebuild left out 1 of 3: 1 training a model"
+    assert trained.run("drp", "verify").splitlines()[0] == "no fault; rebuild left out 1 of 3: 1 training a model"
 
 
 def other_steps(rows: list[dict[str, Any]]) -> None:

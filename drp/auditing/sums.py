@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from drp.auditing.finding import Check
+from drp.auditing.another import Another
+from drp.auditing.finding import Check, Why
 from drp.errors import DrpError
 from drp.lineage.graph import MANIFEST, Graph, Node
 from drp.lineage.snapshot import Snapshot
@@ -95,17 +96,22 @@ class Sums:
         """The files."""
         return self.graph.snapshot
 
-    def _code(self, name: str) -> str | None:
+    def _code(self, name: str) -> Why | None:
         """Why the fingerprint of an op (or of the rules, or of a verifier) is not that of its code now, with the cure; None
         where it is."""
         path = sys.path[:]
         try:
             oplock.current(self.project, name)
         except DrpError as error:
-            return str(error)
+            return self._another.why(name) or Why(str(error))
         finally:
             sys.path[:] = path
         return None
+
+    @cached_property
+    def _another(self) -> Another:
+        manifests = [self.manifest(entry.node) for entry in self.scope if entry.node]
+        return Another(self.project, (m["packages"]["drp"] for m in manifests if "drp" in (m.get("packages") or {})))
 
     @cached_property
     def away(self) -> dict[str, str]:
@@ -192,7 +198,7 @@ class Sums:
     def outs(self, remade: Mapping[str, str]) -> Check:
         """Every out has the md5 of the lock, here or in DVC's cache. `remade` are md5s of what a rebuild made, by path: where
         file and lock differ, they tell which of the two was altered."""
-        check = Check("outputs", "files and folders as dvc.lock names them")
+        check = Check("outputs", "files and folders as dvc.lock names them", "files and folders are not as dvc.lock names them")
         self._away(check)
         for entry in self.scope:
             for path, made in entry.lock.outs.items():

@@ -24,7 +24,8 @@ def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
         if node.address in sums.away and not _ready(sums, tables, node):
             continue
         if lacking := [other for other in (node, *(inputs or ())) if not _ready(sums, tables, other)]:
-            check.skip(node.address, f"not counted: the files of {lacking[0].address} are not here as their lock names them")
+            words = f"not counted: the files of {lacking[0].address} are not here as their lock names them"
+            check.skip(node.address, words, "not counted: files are not here as their locks name them")
             continue
         check.looked += 1
         try:
