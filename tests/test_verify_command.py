@@ -633,6 +633,12 @@ def test_what_only_a_published_model_was_made_from_need_not_be_here(published: P
     assert told["rebuild"]["looked"] == 2, "a, and two/c"
     verify(published, "two")
     verify(published, "one")
+    published.edit("recipes/one/recipe.yaml", "a: {op: make}", "a: {op: make, size: 4}")
+    published.run("drp", "compile")
+    published.run("dvc", "repro", "-q", "-s", "recipes/one/dvc.yaml:a")
+    found = [(f["kind"], f["place"]) for f in verify(published, "--no-rebuild")["inputs"]["findings"]]
+    assert ("note", "one/b") in found, "it is as it was published"
+    assert ("out of date", "two/c") in found, "and so no fault, though it has not all the records of its input as it is now"
 
 
 def test_what_is_here_of_it_is_still_checked_and_what_others_read_must_be(published: Project_) -> None:

@@ -183,13 +183,21 @@ class Sums:
         """Whether all that a stage made is as its lock names it, and can be read."""
         return not any(path in self.altered or path in self.unreadable for path in node.outs)
 
+    def renewed(self, node: Node, path: str) -> bool:
+        """Whether an input of a stage is other bytes, by the lock of the stage that made it, than the stage was made from."""
+        maker = self.graph.maker(path)
+        return maker is not None and path in node.deps and node.deps[path].md5 != maker.outs[path].md5
+
     def fed(self, node: Node) -> list[Node] | None:
-        """The stages whose records the op went through, record by record, if the recipe still says so; None where it does not."""
+        """The stages whose records the op went through, record by record, if the recipe still says so and none of them was made
+        anew since; None otherwise."""
         stage = self.stages.get(node.address)
         if stage is None or stage.op.name != node.op:
             return None
         now = {f"{ref.data}.parquet" for ref in (*stage.inputs, *(ref for refs in stage.named.values() for ref in refs))}
         if now != {path for path in node.deps if path.endswith(".parquet") and self.graph.maker(path)}:
+            return None
+        if any(self.renewed(node, path) for path in now):
             return None
         return [other for ref in stage.inputs if (other := self.graph.maker(f"{ref.data}.parquet"))]
 

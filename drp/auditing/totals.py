@@ -123,7 +123,7 @@ def _items(sums: Sums, tables: Tables, node: Node, stage: Stage) -> Iterator[str
     """Rows of an evaluation whose item is not in the suite that they name."""
     refs = [ref for refs in stage.named.values() for ref in refs]
     suites = [other for ref in refs if (other := sums.graph.maker(f"{ref.data}.parquet")) and _ready(sums, tables, other)]
-    if len(suites) != len(refs):
+    if len(suites) != len(refs) or any(sums.renewed(node, f"{suite.base}.parquet") for suite in suites):
         return
     labels = sums.graph.labels(node, suites)
     for row in tables.query("select distinct suite from read_parquet(?)", [unglobbed(tables.file(node))]):
