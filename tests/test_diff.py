@@ -138,6 +138,8 @@ def test_what_made_it_so_is_named_and_metrics_stand_beside(made: Project_) -> No
 
 def test_a_person_sees_counts_first_then_causes_metrics_and_some_records(made: Project_) -> None:
     text = made.run("drp", "diff", "HEAD~1", "HEAD", "-n", "1")
+    assert "\nchanged " in text
+    assert ": stage " in text.split("\nchanged ")[1].splitlines()[0]
     places = [text.index(words) for words in ("records: ", "gone at", "made otherwise", "metrics", "\nchanged ", "\ngone ")]
     assert places == sorted(places)
     assert "-You prune a student's" in text
@@ -168,7 +170,12 @@ def test_equal_states_say_so_though_their_data_are_nowhere(made: Project_, tmp_p
 
 
 def test_a_name_that_is_nothing_is_refused_with_the_choices(made: Project_) -> None:
-    assert "no revision or experiment 'mian' (main); did you mean 'main'?" in made.run("drp", "diff", "mian", code=2)
+    known = "is no revision, experiment, or recipe or stage that has run (HEAD, main, one); did you mean "
+    assert f"'mian' {known}'main'?" in made.run("drp", "diff", "mian", code=2)
+    assert f"'HAED' {known}'HEAD'?" in made.run("drp", "diff", "HAED", code=2)
+    assert f"one is a recipe or stage, not a revision, and 'onne' {known}'one'?" in made.run("drp", "diff", "one", "onne", code=2)
+    assert f"'onne' {known}'one'?" in made.run("drp", "diff", "HEAD", "onne", code=2)
+    assert "did you mean 'one/edits'?" in made.run("drp", "diff", "one/edit", "one/steps", code=1)
     assert "did you mean 'steps'?" in made.run("drp", "diff", "HEAD~1", "--stage", "stepz", code=1)
     assert "one is a recipe or stage, not a revision" in made.run("drp", "diff", "one", code=2)
     assert "'two' is no recipe that both have run (one)" in made.run("drp", "diff", "HEAD", "--recipe", "two", code=1)
@@ -198,8 +205,7 @@ def test_a_data_file_changed_by_hand_is_compared_as_it_lies_here(made: Project_,
         assert diff(made)["files"] == [{**named, "fate": "missing"}]
         assert "neither here nor in DVC's cache" in made.run("drp", "diff", "--record", min(whole), code=1)
         text = made.run("drp", "diff")
-        assert "data/one/targets.parquet is not here: only what the locks name was compared" in text
-        assert "nothing differs between HEAD and the workspace: one/targets, by their locks" in text
+        assert text == "nothing differs between HEAD and the workspace: one/targets, by their locks (it is not here)\n"
     finally:
         shutil.copy(tmp_path / "whole", path)
         if (tmp_path / "cache").exists():
@@ -219,6 +225,38 @@ def test_a_report_changed_by_hand_differs_in_its_metrics(made: Project_) -> None
         assert "nothing differs" not in made.run("drp", "diff")
     finally:
         path.write_text(text)
+
+
+def test_columns_are_told_with_the_stage_that_changed_them(made: Project_) -> None:
+    changed = next(r for r in diff(made, "HEAD~1", "HEAD")["datasets"][0]["records"] if r["stage"] == "edits")
+    text = made.run("drp", "diff", "HEAD~1", "HEAD", "--record", changed["id"])
+    assert f"changed {changed['id']}: stage edits changed column actions; stage pruned changed columns pruned, " in text
+
+
+def test_metrics_that_are_the_same_are_told_where_all_is_asked_for(made: Project_) -> None:
+    assert diff(made, "HEAD", "HEAD")["metrics"] == []
+    [metric] = diff(made, "HEAD", "HEAD", "--full")["metrics"]
+    assert metric["difference"] == 0
+
+
+def test_what_was_edited_and_has_not_run_is_told_and_after_a_part_of_it_ran_what_is_still_old(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    made = reproduced(tmp_path_factory, "edited")
+    assert made.run("drp", "diff").startswith("nothing differs between HEAD and the workspace: one/targets")
+    assert diff(made)["unrun"] == {"edited": [], "out of date": [], "never run": [], "unread": ""}
+    made.edit("prompts/edit.j2", "You prune a student's chain of thought", "You shorten a student's chain of thought")
+    made.edit("recipes/one/recipe.yaml", "actions: [keep, delete, rewrite, merge]", "actions: [keep]")
+    text = made.run("drp", "diff")
+    assert text.startswith("no outcome differs between HEAD and the workspace: one/targets")
+    edited = "edited, not yet run: recipes/one/recipe.yaml: stages.edits.actions → edits, prompts/edit.j2 → edits"
+    assert text.splitlines()[-1] == f"{edited}; out of date: pruned, targets, table (`drp plan one`)"
+    assert "not yet run" not in made.run("drp", "diff", "HEAD", "HEAD"), "the workspace is no side"
+    made.run("drp", "compile")
+    made.run("dvc", "repro", "-q", "-s", "recipes/one/dvc.yaml:edits")
+    found = diff(made)["unrun"]
+    assert (found["edited"], found["out of date"]) == ([], ["one/pruned", "one/targets", "one/table"])
+    assert made.run("drp", "diff").splitlines()[-1] == "out of date: pruned, targets, table (`drp plan one`)"
 
 
 def test_a_project_may_lie_in_a_folder_with_characters_of_patterns(made: Project_, tmp_path: Path) -> None:

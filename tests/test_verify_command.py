@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from drp import __version__
 from drp.targets import target_text
 from tests.projects import Project_, project
 from tests.tiny import tiny_student
@@ -435,8 +436,8 @@ def test_what_the_recipe_says_otherwise_since_is_no_fault_of_the_lock(made: Proj
     places = {f["place"].rpartition(" ")[2] for f in told["locks"]["findings"]}
     assert {"questions", "targets"} <= places
     assert "late" not in places
-    last = made.run("drp", "verify", "--no-rebuild").splitlines()[-1]
-    assert last.startswith("no fault, but out of date: ")
+    verdict = made.run("drp", "verify", "--no-rebuild").splitlines()[0]
+    assert verdict.startswith("no fault, but out of date: ")
 
 
 def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault(made: Project_, tmp_path: Path) -> None:
@@ -445,15 +446,15 @@ def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault
     told = verify(clone)
     assert told["rebuild"]["state"] == told["records"]["state"] == "skipped"
     assert any("recipes/one" in f["place"] and "`dvc pull`" in f["words"] for f in told["outputs"]["findings"])
-    assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[-1]
+    assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[0]
     assert faults(verify(clone, "one", "--no-rebuild", code=1), "outputs")
 
 
 def test_an_op_that_was_edited_hides_no_forgery_as_being_well(made: Project_) -> None:
     rewrite(made, "data/one/traces.parquet", lambda rows: rows[0].update(thought=rows[0]["thought"] + " Hm."))
     made.edit("ops/think.py", "range(2)", "range(0 + 2)")
-    last = made.run("drp", "verify", code=None).splitlines()[-1]
-    assert "1 out of date" in last
+    verdict = made.run("drp", "verify", code=None).splitlines()[0]
+    assert "1 out of date" in verdict
     told = {check["check"]: check for check in json.loads(made.run("drp", "verify", "--json", code=None))["checks"]}
     [stale] = [f for f in told["rebuild"]["findings"] if f["kind"] == "out of date" and f["place"] == "one/traces"]
     assert "`drp compile`" in stale["words"]
@@ -538,6 +539,120 @@ def test_an_op_that_keeps_ids_and_swaps_questions_is_a_fault_unless_it_says_so(t
     assert "7 of its records have another question than the record of their id in deep (" in found[1]["words"]
 
 
+# -- as a person reads it ---------------------------------------------------------------------------------------------------
+
+
+def test_of_many_files_one_that_is_bad_is_one_and_the_verdict_comes_first(made: Project_) -> None:
+    outs = verify(made, "--no-rebuild")["outputs"]["looked"]
+    flip(made.root / "data/one/edits.parquet")
+    told = made.run("drp", "verify", "--no-rebuild", code=1).splitlines()
+    assert told[0] == "1 fault: data/one/edits.parquet"
+    assert told[1].startswith("  fault: data/one/edits.parquet: has md5 ")
+    assert f"outputs      failed      1 of {outs} files and folders are not as dvc.lock names them" in told
+
+
+def test_another_drp_is_told_once_with_both_versions_and_a_cure_for_whoever_has_it(made: Project_) -> None:
+    """As in a clone whose recipes/ops.lock.yaml is of a drp with other code."""
+    yaml, file = YAML(), made.root / "recipes/ops.lock.yaml"
+    lock = yaml.load(file)
+    for op in ("load", "mix", "segment", "edit", "reassemble", "verify"):
+        lock[op]["code"] = "0123456789abcdef"
+    with file.open("w") as out:
+        yaml.dump(lock, out)
+    flip(made.root / "data/one/targets.trail.parquet")
+    told = made.run("drp", "verify", code=1).splitlines()
+    assert told[0].startswith("1 fault: data/one/targets.trail.parquet")
+    assert told[1].startswith("  fault: data/one/targets.trail.parquet: has md5 ")
+    [cause] = [k for k, line in enumerate(told) if "is not the one that they were compiled with" in line]
+    assert told[cause].startswith(f"  out of date: 7 times: this drp ({__version__}) is not the one")
+    assert f"compiled with ({__version__})" in told[cause]
+    assert "edit (01234567, here " in told[cause]
+    assert "one/edits" in told[cause + 1]
+    assert f"install the drp {__version__} with that code" in told[cause + 2], "a recipient's cure"
+    assert "`drp same OP`" in told[cause + 2], "the maker's"
+    assert max(map(len, told[cause : cause + 3])) < 400
+    each = made.run("drp", "verify", "--full", code=1)
+    assert each.count("is not the one that it was compiled with") == 14, "by its inputs, and not rebuilt"
+    found = verify(made, code=1)
+    assert len([f for f in found["inputs"]["findings"] if "cause" in f]) == 7
+    assert len([f for f in found["rebuild"]["findings"] if "cause" in f]) == 7
+
+
+# -- what is published ------------------------------------------------------------------------------------------------------
+
+FORGE = '''
+    """Make a model."""
+    from collections.abc import Iterable, Iterator
+    from drp.op import Kept, Outcome, Record, Work
+
+    VERSION = 1
+    MAKES_MODEL = True
+
+    def forge(records: Iterable[Record], work: Work) -> Iterator[Outcome]:
+        (work.out / "weights.txt").write_text("heavy")
+        yield from map(Kept, records)
+    '''
+PUBLISHING = """\
+stages:
+  a: {op: make}
+  b: {op: shout, from: a}
+  d: {op: shout, from: b}
+  t: {op: forge, from: d}
+publish: {t: models/one}
+"""
+
+
+def lose(made: Project_, *stages: str) -> None:
+    """What nobody has any more: the files of stages, here and in DVC's cache."""
+    for path in [path for stage in stages for path in made.root.glob(f"data/one/{stage}.*")]:
+        (made.root / ".dvc/cache/files/md5" / md5(path)[:2] / md5(path)[2:]).unlink(missing_ok=True)
+        path.unlink()
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Project_:
+    """Recipe `one` publishes a model, made from a, b and d; `two` reads a, and has that model."""
+    made = project(tmp_path / "p", PUBLISHING)
+    made.write("ops/forge.py", FORGE)
+    made.write("recipes/two/recipe.yaml", "extends: one\nstages:\n  c: {op: shout, from: a}\n")
+    made.run("drp", "compile")
+    made.run("drp", "compile", "--thaw", "one")
+    made.run("dvc", "repro", "-q", "-R", "recipes")
+    made.run("drp", "compile")
+    return made
+
+
+def test_what_only_a_published_model_was_made_from_need_not_be_here(published: Project_) -> None:
+    lose(published, "b", "d")
+    told = verify(published)
+    assert not any(told[check]["findings"] for check in ("locks", "inputs", "manifests", "records", "trails", "ledgers"))
+    [line] = told["outputs"]["findings"]
+    assert "2 of its stages are not here, and need not be: one/t, made from them, is published (b, d)" in line["words"]
+    assert told["outputs"]["state"] == told["records"]["state"] == "ok"
+    assert told["rebuild"]["left"] == {"not here": 2, "published": 1}
+    assert told["rebuild"]["looked"] == 2, "a, and two/c"
+    verify(published, "two")
+    verify(published, "one")
+    published.edit("recipes/one/recipe.yaml", "a: {op: make}", "a: {op: make, size: 4}")
+    published.run("drp", "compile")
+    published.run("dvc", "repro", "-q", "-s", "recipes/one/dvc.yaml:a")
+    found = [(f["kind"], f["place"]) for f in verify(published, "--no-rebuild")["inputs"]["findings"]]
+    assert ("note", "one/b") in found, "it is as it was published"
+    assert ("out of date", "two/c") in found, "and so no fault, though it has not all the records of its input as it is now"
+
+
+def test_what_is_here_of_it_is_still_checked_and_what_others_read_must_be(published: Project_) -> None:
+    lose(published, "d")
+    flip(published.root / "data/one/b.parquet")
+    assert [fault.split(":")[0] for fault in faults(verify(published, "--no-rebuild", code=1), "outputs")] == [
+        "data/one/b.parquet"
+    ]
+    (published.root / "data/one/b.parquet").unlink()
+    lose(published, "a.manifest")
+    [fault] = faults(verify(published, "--no-rebuild", code=1), "outputs")
+    assert fault.startswith("data/one/a.manifest.json: is not here"), "two/c was made from a"
+
+
 # -- models ----------------------------------------------------------------------------------------------------------------
 
 AIM = '''
@@ -586,7 +701,7 @@ def test_a_ledger_is_recomputed_and_weights_are_said_not_to_be(trained: Project_
     assert told["ledgers"]["findings"] == []
     [left] = told["rebuild"]["findings"]
     assert "it trains a model" in left["words"]
-    assert trained.run("drp", "verify").splitlines()[-1] == "no fault; rebuild left out 1 of 3: 1 training a model"
+    assert trained.run("drp", "verify").splitlines()[0] == "no fault; rebuild left out 1 of 3: 1 training a model"
 
 
 def other_steps(rows: list[dict[str, Any]]) -> None:

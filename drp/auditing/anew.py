@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from drp.auditing.current import remakeable
-from drp.auditing.finding import Check, Kind
+from drp.auditing.finding import Check, Finding, Kind, Why
 from drp.auditing.sums import AGAIN, Entry, Sums
 from drp.errors import DataError
 from drp.lineage.graph import MANIFEST, Node
@@ -31,16 +31,18 @@ class Anew:
         self.md5s: dict[str, str] = {}
         self._rewritten: list[str] = []
 
-    def _leave(self, entry: Entry, kind: Kind, why: str, reason: str) -> None:
-        self.check.left[why] += 1
-        self.check.faults(entry.address, [f"not rebuilt: {reason}"], kind=kind)
+    def _leave(self, entry: Entry, kind: Kind, short: str, why: Why) -> None:
+        self.check.left[short] += 1
+        self.check.findings.append(Finding(kind, entry.address, f"not rebuilt: {why.words}", why.cause))
 
     def look(self, entries: Iterable[Entry]) -> None:
         """Rebuild each stage and compare, or say why it cannot be."""
         with ThreadPoolExecutor(min(MOST, os.cpu_count() or 1)) as crew:
             begun: list[tuple[Entry, Future[Rebuilt]]] = []
             for entry in entries:
-                if entry.node and (reason := self._not(entry, entry.node)):
+                if entry.node and entry.address in self.sums.away:
+                    self.check.left["not here"] += 1
+                elif entry.node and (reason := self._not(entry, entry.node)):
                     self._leave(entry, *reason)
                 elif entry.node:
                     begun.append((entry, crew.submit(self._rebuild, entry)))
@@ -59,7 +61,7 @@ class Anew:
 
     def _judge(self, entry: Entry, made: Rebuilt) -> None:
         if made.state == "not-rebuilt":
-            self._leave(entry, "skipped", "lacking completions" if made.missing else "lacking what it takes", made.reason)
+            self._leave(entry, "skipped", "lacking completions" if made.missing else "lacking what it takes", Why(made.reason))
         elif made.state == "failed":
             self.check.fault(entry.address, f"cannot be made anew: {made.reason}")
         else:
@@ -70,20 +72,20 @@ class Anew:
                 told = "is made, but its lock does not name it" if path in made.files else "is not made, but its lock names it"
                 self.check.fault(path, f"{told} ({entry.file}: {entry.slug}); `git checkout {entry.file}` brings the lock back")
 
-    def _not(self, entry: Entry, node: Node) -> tuple[Kind, str, str] | None:
+    def _not(self, entry: Entry, node: Node) -> tuple[Kind, str, Why] | None:
         """Why a stage is not made anew: of what kind that is, a word for it, and the reason."""
         stage = self.sums.stages.get(entry.address)
         if node.frozen:
-            return "skipped", "published", "its outcome is published (frozen), and was made elsewhere"
+            return "skipped", "published", Why("its outcome is published (frozen), and was made elsewhere")
         if stage is None or stage.op.name != node.op:
-            return "out of date", "out of date", "the recipe has no such stage now; `drp compile` says so to DVC"
+            return "out of date", "out of date", Why("the recipe has no such stage now; `drp compile` says so to DVC")
         if reason := remakeable(self.sums, entry):
-            kind, words = reason
-            return kind, "out of date" if kind == "out of date" else "lacking inputs", words
+            kind, why = reason
+            return kind, "out of date" if kind == "out of date" else "lacking inputs", why
         if not any(path.startswith((f"{stage.data}.", f"{stage.ref.report}.")) for path in entry.lock.outs):
-            return "out of date", "out of date", f"its files belong elsewhere now; {AGAIN}"
+            return "out of date", "out of date", Why(f"its files belong elsewhere now; {AGAIN}")
         if stage.op.makes_model:
-            return "skipped", "training a model", "it trains a model, which no completion holds (nor its weights)"
+            return "skipped", "training a model", Why("it trains a model, which no completion holds (nor its weights)")
         return None
 
     def _compare(self, entry: Entry, path: str, made: Path) -> None:

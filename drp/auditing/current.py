@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from drp.auditing.finding import Check, Kind
+from drp.auditing.finding import Check, Kind, Why
 from drp.auditing.sums import AGAIN, Entry, Sums
 from drp.fingerprint import canonical, of_path
 from drp.lineage.graph import MANIFEST, Node
@@ -14,26 +14,27 @@ from drp.pipeline.locked import Made
 OPS = "recipes/ops.lock.yaml"
 
 
-def remakeable(sums: Sums, entry: Entry) -> tuple[Kind, str] | None:
+def remakeable(sums: Sums, entry: Entry) -> tuple[Kind, Why] | None:
     """Why a stage cannot be made anew as it was: what it was made from is not what is here (out of date), or is not here
     (skipped); None where it can be."""
-    if words := next(changed(sums, entry), None):
-        return "out of date", words
+    if why := next(changed(sums, entry), None):
+        return "out of date", why
     for path, made in entry.lock.deps.items():
         here = sums.files.md5(path)
         if here != made.md5:
-            kind: Kind = "skipped" if here is None else "out of date"
-            return kind, f"its input {path} is {'not here' if here is None else 'not what its lock names'}"
+            if here is None:
+                return "skipped", Why(f"its input {path} is not here", "what it is made from is not here")
+            return "out of date", Why(f"its input {path} is not what its lock names")
     return None
 
 
-def changed(sums: Sums, entry: Entry) -> Iterator[str]:
+def changed(sums: Sums, entry: Entry) -> Iterator[Why]:
     """What differs from when a stage was made, files apart, each with its cure: code, and values that are others now, or did
     not count then, or count no more."""
     for file, key in entry.lock.params:
-        if file == OPS and (words := sums.code(key.removesuffix(".fingerprint"))):
-            yield words
-    yield from (f"{words}; {AGAIN}" for words in values(sums, entry))
+        if file == OPS and (why := sums.code(key.removesuffix(".fingerprint"))):
+            yield why
+    yield from (Why(f"{words}; {AGAIN}") for words in values(sums, entry))
 
 
 def values(sums: Sums, entry: Entry) -> Iterator[str]:
@@ -59,8 +60,8 @@ def inputs(sums: Sums) -> Check:
             _input(sums, check, entry, path, made, (manifest.get("inputs") or {}).get(path))
         check.looked += len(entry.lock.params)
         if not any(differ(_said(manifest, entry, key), value) for (_, key), value in entry.lock.params.items()):
-            for words in changed(sums, entry):  # (where lock and manifest contradict each other, `manifests` says so)
-                check.stale(entry.address, words)
+            for why in changed(sums, entry):  # (where lock and manifest contradict each other, `manifests` says so)
+                check.stale(entry.address, *why)
     return check
 
 
@@ -75,13 +76,17 @@ def _input(sums: Sums, check: Check, entry: Entry, path: str, made: Made, said: 
                 f"{entry.file}: {entry.slug}", f"the lock was altered: its input {path} has md5 {made.md5}, but what it was "
                 f"made from, as its manifest says, has {here}; `git checkout {entry.file}` brings it back"
             )  # fmt: skip
+        elif entry.address in sums.away:
+            check.note(entry.address, f"{path} has changed since it was made; what is published was made from it as it was then")
         else:
             check.stale(entry.address, f"{path} has changed since it was made; {AGAIN}")
 
 
 def manifests(sums: Sums) -> Check:
     """Each manifest names its stage, the lock's fingerprint and options, and the hashes of the lock's inputs."""
-    check = Check("manifests", "manifests that agree with their locks and inputs")
+    check = Check(
+        "manifests", "manifests that agree with their locks and inputs", "manifests disagree with their locks or inputs"
+    )
     for entry in sums.scope:
         if entry.node is None or entry.node.base is None or entry.recipe in sums.unpulled:
             continue
@@ -90,7 +95,7 @@ def manifests(sums: Sums) -> Check:
             check.looked += 1
             cure = f"; `dvc checkout {place}` and `git checkout {entry.file}` bring both back"
             check.faults(place, _contradictions(sums, entry, entry.node, manifest), cure)
-        else:
+        elif entry.address not in sums.away:
             check.skip(place, "not looked at: it is not here as the lock names it")
     return check
 

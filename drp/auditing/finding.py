@@ -1,9 +1,9 @@
 """What an audit finds: faults with their place and cure, what is out of date, and what could not be looked at and why."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["fault", "out of date", "skipped", "note"]
 """fault: something is not what it says it is. out of date: made from what has changed since; `dvc repro` makes it anew.
@@ -13,6 +13,13 @@ MANY = 5
 """Faults of one file that are named; what more there are is counted."""
 
 
+class Why(NamedTuple):
+    """What is said of one place; `cause` is what is said of all places where the same is the matter ("": these words are)."""
+
+    words: str
+    cause: str = ""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found, at a file, a lock entry, a record or a completion (`place`)."""
@@ -20,6 +27,7 @@ class Finding:
     kind: Kind
     place: str
     words: str
+    cause: str = ""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.words}"
@@ -27,10 +35,12 @@ class Finding:
 
 @dataclass
 class Check:
-    """One check: how many things it looked at (`unit` says which), how many it left (by why), and what it found."""
+    """One check: how many things it looked at (`unit` says which), how many it left (by why), and what it found. `wrong` is the
+    unit of those with a fault, where each place of a fault is one of the things that are counted."""
 
     name: str
     unit: str
+    wrong: str = ""
     looked: int = 0
     findings: list[Finding] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
@@ -49,13 +59,13 @@ class Check:
         """Something is not what it says it is."""
         self.findings.append(Finding("fault", place, words))
 
-    def stale(self, place: str, words: str) -> None:
+    def stale(self, place: str, words: str, cause: str = "") -> None:
         """Something was made from what has changed since."""
-        self.findings.append(Finding("out of date", place, words))
+        self.findings.append(Finding("out of date", place, words, cause))
 
-    def skip(self, place: str, words: str) -> None:
+    def skip(self, place: str, words: str, cause: str = "") -> None:
         """Something could not be looked at."""
-        self.findings.append(Finding("skipped", place, words))
+        self.findings.append(Finding("skipped", place, words, cause))
 
     def note(self, place: str, words: str) -> None:
         """Something worth knowing."""
@@ -71,27 +81,8 @@ class Check:
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        found = [{"kind": f.kind, "place": f.place, "words": f.words} for f in self.findings]
+        found = [
+            {"kind": f.kind, "place": f.place, "words": f.words, **({"cause": f.cause} if f.cause else {})} for f in self.findings
+        ]
         told = {"check": self.name, "state": self.state, "looked": self.looked, "unit": self.unit, "left": dict(self.left)}
         return {**told, "findings": found}
-
-
-def summary(checks: Sequence[Check]) -> str:
-    """All checks in a line: what is no fault is not all well, where something is out of date or could not be looked at."""
-    found = [one for check in checks for one in check.findings]
-    faults = sum(one.kind == "fault" for one in found)
-    stale = list(dict.fromkeys(one.place for one in found if one.kind == "out of date"))
-    words = [f"failed: {faults} fault{'s' if faults > 1 else ''}"] if faults else []
-    if stale:
-        more = f" and {len(stale) - MANY} more" if len(stale) > MANY else ""
-        words.append(f"{'' if faults else 'no fault, but '}out of date: {', '.join(stale[:MANY])}{more}")
-    for check in checks:
-        if many := check.left.total():
-            words.append(f"{check.name} left out {many} of {check.looked + many}: {_counted(check.left)}")
-    if not faults and not stale:
-        words.insert(0, "no fault")
-    return "; ".join(words)
-
-
-def _counted(left: Counter[str]) -> str:
-    return ", ".join(f"{number} {why}" for why, number in sorted(left.items()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drp.auditing.current import OPS, differ, remakeable, short, value_at
-from drp.auditing.finding import MANY, Check
+from drp.auditing.finding import MANY, Check, Why
 from drp.auditing.sums import Entry, Sums
 from drp.auditing.tokens import recounted, tokenizer
 from drp.errors import DataError, DrpError
@@ -35,14 +35,15 @@ def ledgers(sums: Sums, tables: Tables, scope: Sequence[Entry], recount: bool) -
         if node is None or node.model is None:
             continue
         if not sums.sound(node) or not tables.present(node):
-            check.skip(node.address, "its ledger was not looked at: it is not here as its lock names it")
+            if node.address not in sums.away:
+                check.skip(node.address, "its ledger was not looked at: it is not here as its lock names it")
             continue
         check.looked += 1
         place, cure = f"{node.base}.parquet", f"; `git checkout {entry.file}` and `{_back(node)}` bring back what was made"
         try:
             check.faults(place, _tokens(sums, tables, node), cure)
             if node.op == SFT and (reason := _moved_on(sums, node)):
-                check.skip(place, f"its steps were not recomputed: {reason}")
+                check.skip(node.address, f"its steps were not recomputed: {reason.words}", reason.cause)
             elif node.op == SFT:
                 check.faults(place, _steps(sums, tables, node), cure)
             elif "steps_seen" in tables.columns(node):
@@ -73,11 +74,11 @@ def _back(node: Node) -> str:
     return f"{'git' if node.frozen else 'dvc'} checkout {node.base}.parquet {node.base}{MANIFEST}"
 
 
-def _moved_on(sums: Sums, node: Node) -> str | None:
+def _moved_on(sums: Sums, node: Node) -> Why | None:
     """Why the order of training cannot be told: it was another drp's."""
     locked = node.params.get((OPS, f"{SFT}.fingerprint"))
     now = value_at(sums.values(OPS), f"{SFT}.fingerprint")
-    return sums.code(SFT) or (f"its op was {locked} then, and is {now} now" if locked != now else None)
+    return sums.code(SFT) or (Why(f"its op was {locked} then, and is {now} now") if locked != now else None)
 
 
 def _option(sums: Sums, node: Node, key: str) -> Any:

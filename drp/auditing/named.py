@@ -38,7 +38,7 @@ class Compiled:
 def named(sums: Sums, recipes: Mapping[str, Recipe]) -> Check:
     """Every lock entry beside the stage of dvc.yaml, every stage of dvc.yaml beside the recipe's; stages that have been made,
     and that no lock names."""
-    check = Check("locks", "stages whose locks name what is compiled")
+    check = Check("locks", "stages whose locks name what is compiled", "stages have locks that do not name what is compiled")
     compiled = {c.address: c for name in _pipelines(sums) for c in _compiled(sums, name)}
     for name in sorted(sums.asked or _pipelines(sums)):
         for slug in _unlike(sums, name, recipes.get(name)):

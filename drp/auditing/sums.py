@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from drp.auditing.finding import Check
+from drp.auditing.another import Another
+from drp.auditing.finding import Check, Why
 from drp.errors import DrpError
 from drp.lineage.graph import MANIFEST, Graph, Node
 from drp.lineage.snapshot import Snapshot
@@ -20,6 +21,8 @@ from drp.pipeline.locked import Files, Lock, Made
 from drp.project import Project
 from drp.recipe.stages import Stage
 
+COUNTS = "counts"
+"""The stage of each recipe that reads manifests alone."""
 AGAIN = "`dvc repro` makes it anew (`drp plan` says what that costs)"
 
 
@@ -93,17 +96,38 @@ class Sums:
         """The files."""
         return self.graph.snapshot
 
-    def _code(self, name: str) -> str | None:
+    def _code(self, name: str) -> Why | None:
         """Why the fingerprint of an op (or of the rules, or of a verifier) is not that of its code now, with the cure; None
         where it is."""
         path = sys.path[:]
         try:
             oplock.current(self.project, name)
         except DrpError as error:
-            return str(error)
+            return self._another.why(name) or Why(str(error))
         finally:
             sys.path[:] = path
         return None
+
+    @cached_property
+    def _another(self) -> Another:
+        manifests = [self.manifest(entry.node) for entry in self.scope if entry.node]
+        return Another(self.project, (m["packages"]["drp"] for m in manifests if "drp" in (m.get("packages") or {})))
+
+    @cached_property
+    def away(self) -> dict[str, str]:
+        """The stages of which not all is here, and need not be: only what is published was made from them. By address; the
+        published stage that was."""
+        behind: dict[str, str] = {}
+        everything = entries(self.graph).values()
+        others = {path for entry in everything if entry.node is None and entry.slug != COUNTS for path in entry.lock.deps}
+        for node in reversed(self.graph.nodes.values()):  # users first
+            made = [user.address if user.frozen else behind.get(user.address) for user in self.graph.users(node)]
+            if made and made[0] and all(made) and not node.frozen and not node.outs.keys() & others:
+                behind[node.address] = made[0]
+        return {
+            entry.address: behind[entry.address] for entry in everything if entry.address in behind
+            and any(self.files.md5(path) is None and not self.files.cached(made.md5) for path, made in entry.lock.outs.items())
+        }  # fmt: skip
 
     @cached_property
     def unpulled(self) -> list[str]:
@@ -111,7 +135,7 @@ class Sums:
         here: dict[str, bool] = {}
         for entry in () if self.asked else self.scope:
             for path, made in entry.lock.outs.items():
-                if not entry.of_git(path):
+                if not entry.of_git(path) and entry.address not in self.away:
                     there = (self.root / path).exists() or self.files.object(made.md5).is_file()
                     here[entry.recipe] = here.get(entry.recipe, False) or there
         return sorted(recipe for recipe, there in here.items() if not there)
@@ -159,13 +183,21 @@ class Sums:
         """Whether all that a stage made is as its lock names it, and can be read."""
         return not any(path in self.altered or path in self.unreadable for path in node.outs)
 
+    def renewed(self, node: Node, path: str) -> bool:
+        """Whether an input of a stage is other bytes, by the lock of the stage that made it, than the stage was made from."""
+        maker = self.graph.maker(path)
+        return maker is not None and path in node.deps and node.deps[path].md5 != maker.outs[path].md5
+
     def fed(self, node: Node) -> list[Node] | None:
-        """The stages whose records the op went through, record by record, if the recipe still says so; None where it does not."""
+        """The stages whose records the op went through, record by record, if the recipe still says so and none of them was made
+        anew since; None otherwise."""
         stage = self.stages.get(node.address)
         if stage is None or stage.op.name != node.op:
             return None
         now = {f"{ref.data}.parquet" for ref in stage.refs()}
         if now != {path for path in node.deps if path.endswith(".parquet") and self.graph.maker(path)}:
+            return None
+        if any(self.renewed(node, path) for path in now):
             return None
         return [other for ref in stage.inputs if (other := self.graph.maker(f"{ref.data}.parquet"))]
 
@@ -174,7 +206,8 @@ class Sums:
     def outs(self, remade: Mapping[str, str]) -> Check:
         """Every out has the md5 of the lock, here or in DVC's cache. `remade` are md5s of what a rebuild made, by path: where
         file and lock differ, they tell which of the two was altered."""
-        check = Check("outputs", "files and folders as dvc.lock names them")
+        check = Check("outputs", "files and folders as dvc.lock names them", "files and folders are not as dvc.lock names them")
+        self._away(check)
         for entry in self.scope:
             for path, made in entry.lock.outs.items():
                 check.looked += 1
@@ -186,10 +219,27 @@ class Sums:
                 elif entry.recipe in self.unpulled and not entry.of_git(path):
                     check.looked -= 1
                 elif self.files.md5(path) is None and (kept := self.cached(made.md5)) is not True:
+                    if entry.address in self.away and kept is None:
+                        check.looked -= 1
+                        continue
                     cure = "`dvc pull` brings it; if git keeps it, `git checkout` does"
                     what = "is not here, and neither is it in DVC's cache" if kept is None else "is damaged in DVC's cache"
                     check.fault(path, f"{what} (md5 {made.md5}, {entry.file}: {entry.slug}); {cure}")
         return check
+
+    def _away(self, check: Check) -> None:
+        """A line a recipe of which something is not here that need not be."""
+        found: dict[str, dict[str, str]] = {}
+        for entry in self.scope:
+            if entry.address in self.away:
+                found.setdefault(entry.recipe, {})[entry.slug] = self.away[entry.address]
+        for recipe, stages in found.items():
+            published = " and ".join(dict.fromkeys(stages.values()))
+            check.skip(
+                f"recipes/{recipe}",
+                f"{len(stages)} of its stages are not here, and need not be: {published}, made from them, is published "
+                f"({', '.join(stages)})",
+            )  # fmt: skip
 
     def _which(self, entry: Entry, path: str, remade: str | None) -> str:
         made, here = self.altered[path]

@@ -19,8 +19,13 @@ def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
         if node.base is None:
             continue
         inputs = sums.fed(node)
+        if any(other.address in sums.away for other in inputs or ()):
+            inputs = None
+        if node.address in sums.away and not _ready(sums, tables, node):
+            continue
         if lacking := [other for other in (node, *(inputs or ())) if not _ready(sums, tables, other)]:
-            check.skip(node.address, f"not counted: the files of {lacking[0].address} are not here as their lock names them")
+            words = f"not counted: the files of {lacking[0].address} are not here as their lock names them"
+            check.skip(node.address, words, "not counted: files are not here as their locks name them")
             continue
         check.looked += 1
         try:
@@ -118,7 +123,7 @@ def _items(sums: Sums, tables: Tables, node: Node, stage: Stage) -> Iterator[str
     """Rows of an evaluation whose item is not in the suite that they name."""
     refs = [ref for refs in stage.named.values() for ref in refs]
     suites = [other for ref in refs if (other := sums.graph.maker(f"{ref.data}.parquet")) and _ready(sums, tables, other)]
-    if len(suites) != len(refs):
+    if len(suites) != len(refs) or any(sums.renewed(node, f"{suite.base}.parquet") for suite in suites):
         return
     labels = sums.graph.labels(node, suites)
     for row in tables.query("select distinct suite from read_parquet(?)", [unglobbed(tables.file(node))]):

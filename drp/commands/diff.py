@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", metavar="ID", help="only this record, in full")
     parser.add_argument("-n", type=int, metavar="N",
                         help="how many records of each kind are shown (default: 5; with --json all)")  # fmt: skip
-    parser.add_argument("--full", action="store_true", help="all metrics, whole diffs of prompts, every sentence")
+    parser.add_argument(
+        "--full", action="store_true", help="all metrics (else those that differ), whole diffs of prompts, every sentence"
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
 
 
@@ -33,7 +35,7 @@ def run(given: argparse.Namespace) -> None:
             for line in lines(found, 5 if most is None else most, given.full, sys.stdout.isatty()):
                 print(line)
             return
-        head = json.dumps(found.head(), indent=1, ensure_ascii=False, default=str)
+        head = json.dumps(found.head(given.full), indent=1, ensure_ascii=False, default=str)
         print(head.removesuffix("\n}"), '"datasets": [', sep=",\n ")
         for number, comparison in enumerate(found.comparisons):
             above = json.dumps(summary(comparison), ensure_ascii=False)

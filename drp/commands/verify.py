@@ -10,13 +10,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="with all that they were made from (default: all)")
     parser.add_argument("--no-rebuild", action="store_true", help="do not make the stages anew from stored completions")
+    parser.add_argument("--full", action="store_true", help="one by one what is no fault, which is told by its causes else")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
 
 
 def run(given: argparse.Namespace) -> int:
     """Do it; 1 where anything is not what it says it is (what is out of date is what it says)."""
     from drp.auditing.audit import audit
-    from drp.auditing.finding import summary
+    from drp.auditing.telling import lines, summary
 
     checks = audit(Project.here(), given.recipes, not given.no_rebuild)
     failed = any(check.state == "failed" for check in checks)
@@ -24,9 +25,5 @@ def run(given: argparse.Namespace) -> int:
         told = {"ok": not failed, "summary": summary(checks), "checks": [check.plain() for check in checks]}
         print(json.dumps(told, indent=1, ensure_ascii=False))
         return int(failed)
-    for check in checks:
-        print(f"{check.name:<12} {check.state:<11} {check.looked:,} {check.unit}")
-        for found in check.findings:
-            print(f"  {'' if found.kind == 'fault' else f'{found.kind}: '}{found}")
-    print(summary(checks))
+    print(*lines(checks, given.full), sep="\n")
     return int(failed)

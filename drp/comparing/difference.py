@@ -11,9 +11,10 @@ from drp.comparing.causes import Causes
 from drp.comparing.comparison import FATES, Comparison, State
 from drp.comparing.lying import Lying
 from drp.comparing.sight import Sight
+from drp.comparing.unrun import NOTHING, Unrun, unrun
 from drp.errors import ConfigError, DataError, choices
 from drp.lineage.graph import Graph, Node
-from drp.lineage.snapshot import Snapshot
+from drp.lineage.snapshot import Snapshot, git
 from drp.lineage.spine import Pair, pairs
 from drp.planning.why import Output, Reason
 from drp.project import Project
@@ -43,7 +44,8 @@ class Metric:
 @dataclass(frozen=True)
 class Difference:
     """`old` and `new` say how the states are called; `causes` are the reasons by stage, of all stages that are involved; `files`
-    are those of the workspace that are not what its locks name, and `alone` is what only one state has."""
+    are those of the workspace that are not what its locks name, `alone` is what only one state has; `unrun` is what was edited in
+    the workspace, where that is one of them, and has not run."""
 
     old: str
     new: str
@@ -52,25 +54,27 @@ class Difference:
     metrics: tuple[Metric, ...]
     files: tuple[Output, ...] = ()
     alone: tuple[Alone, ...] = ()
+    unrun: Unrun = NOTHING
 
     @property
     def none(self) -> bool:
-        """Whether nothing at all differs."""
+        """Whether nothing differs of what was made."""
         unlike = any(metric.old != metric.new for metric in self.metrics) or any(not each.same for each in self.comparisons)
         return not (unlike or self.causes or self.alone)
 
-    def plain(self, most: int | None = None) -> dict[str, Any]:
-        """As JSON, with `most` records of each fate (None: all)."""
+    def plain(self, most: int | None = None, full: bool = False) -> dict[str, Any]:
+        """As JSON, with `most` records of each fate (None: all); `full`: with metrics that are the same."""
         datasets = [{**summary(c), "records": list(records(c, most))} for c in self.comparisons]
-        return {**self.head(), "datasets": datasets}
+        return {**self.head(full), "datasets": datasets}
 
-    def head(self) -> dict[str, Any]:
+    def head(self, full: bool = False) -> dict[str, Any]:
         """As JSON, without the data sets."""
         causes = [{"stage": stage, "reasons": [reason.plain() for reason in reasons]} for stage, reasons in self.causes]
         return {
             "old": self.old, "new": self.new, "files": [{"path": each.path, "fate": each.fate} for each in self.files],
             "alone": [each.plain() for each in self.alone], "causes": causes,
-            "metrics": [metric.plain() for metric in self.metrics],
+            "metrics": [metric.plain() for metric in self.metrics if full or metric.old != metric.new],
+            "unrun": self.unrun.plain(),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -142,7 +146,9 @@ def difference(
     files = [fault for comparison in found for fault in comparison.faults]
     files += [fault for sight, nodes in zip((before, after), reports, strict=True) for node in nodes if node.report
               and (fault := lying.fault(sight.graph, node.report, node.outs[node.report]))]  # fmt: skip
-    return Difference(before.name, after.name, tuple(found), causes, metrics, tuple(dict.fromkeys(files)), one)
+    here_ = [name for sight in (before, after) if sight.graph is here for name in sight.recipes]
+    left = unrun(project, here_) if here_ else NOTHING
+    return Difference(before.name, after.name, tuple(found), causes, metrics, tuple(dict.fromkeys(files)), one, left)
 
 
 def _having(comparisons: list[Comparison], record: str, elsewhere: bool = False) -> list[Comparison]:
@@ -157,13 +163,7 @@ def _having(comparisons: list[Comparison], record: str, elsewhere: bool = False)
 
 
 def _revisions(project: Project, here: Graph, old: str, new: str | None, recipe: str | None) -> tuple[Sight, Sight]:
-    try:
-        graphs = [Graph(Snapshot(project, old)), here if new is None else Graph(Snapshot(project, new))]
-    except ConfigError as error:
-        if old in here.recipes or old in here.nodes:
-            cure = "name a second one to compare it with, or a revision: `drp diff HEAD --recipe NAME`"
-            raise ConfigError(f"{old} is a recipe or stage, not a revision: {cure}") from error
-        raise
+    graphs = [_graph(project, here, old, new), here if new is None else _graph(project, here, new, old)]
     known = [name for name in graphs[0].recipes if name in graphs[1].recipes]
     if recipe is not None and recipe not in known:
         raise DataError(f"{recipe!r} is no recipe that both have run{choices(recipe, known)}")
@@ -175,6 +175,37 @@ def _revisions(project: Project, here: Graph, old: str, new: str | None, recipe:
         others = [tuple(sorted(ran[k] | named[k] - named[1 - k])) for k in (0, 1)]
         before, after = (Sight(g.snapshot.name, g, known, only) for g, only in zip(graphs, others, strict=True))
     return before, after
+
+
+def _graph(project: Project, here: Graph, name: str, other: str | None) -> Graph:
+    """A revision, or an experiment; ConfigError with what else the name may mean."""
+    try:
+        return Graph(Snapshot(project, name))
+    except ConfigError as error:
+        known = {*here.recipes, *here.nodes}
+        if name in known and (other is None or other not in known):
+            wrong = f", and {_unknown(project, here, other)}" if other and not _is_revision(project, other) else ""
+            cure = "name a second one to compare it with, or a revision: `drp diff HEAD --recipe NAME`"
+            raise ConfigError(f"{name} is a recipe or stage, not a revision{wrong or f': {cure}'}") from error
+        raise ConfigError(_unknown(project, here, name)) from error
+
+
+def _is_revision(project: Project, name: str) -> bool:
+    with suppress(ConfigError):
+        return Snapshot(project, name).commit is not None
+    return False
+
+
+def _unknown(project: Project, here: Graph, name: str) -> str:
+    """That a name is nothing that can be compared, with the choices."""
+    if name in _written(here):
+        return f"the recipe {name} has never run here: `drp run {name}`"
+    listed = git(project.root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes") or b""
+    runs = git(project.root, "for-each-ref", "--format=%(refname)", "refs/exps") or b""
+    experiments = [ref.rpartition("/")[2] for ref in runs.decode().split() if not ref.startswith("refs/exps/exec/")]
+    stages = here.nodes if "/" in name else ()
+    among = {"HEAD", *listed.decode().split(), *experiments, *here.recipes, *stages}
+    return f"{name!r} is no revision, experiment, or recipe or stage that has run{choices(name, among)}"
 
 
 def _written(graph: Graph) -> set[str]:
@@ -191,7 +222,8 @@ def _of_stages(project: Project, here: Graph, old: Node, new: Node, record: str 
     if record is not None:
         _having([found], record)
     causes = _causes(project, here, here, ([old], [new]))
-    return Difference(old.address, new.address, (found,), causes, (), tuple(dict.fromkeys(found.faults)))
+    left = unrun(project, (old.recipe, new.recipe))
+    return Difference(old.address, new.address, (found,), causes, (), tuple(dict.fromkeys(found.faults)), unrun=left)
 
 
 def _datasets(before: Sight, after: Sight, stage: str | None) -> list[Pair]:

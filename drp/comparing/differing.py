@@ -8,6 +8,7 @@ from drp.comparing.comparison import BY_HAND, FATES, NOT_LOADED, NOT_MADE, Compa
 from drp.comparing.contrast import painted
 from drp.comparing.contrast import told as contrasted
 from drp.comparing.difference import Difference, Metric
+from drp.comparing.unrun import Unrun
 from drp.lineage.branch import short
 from drp.planning.telling import told
 from drp.planning.why import Code, Reason
@@ -27,11 +28,7 @@ def lines(found: Difference, most: int, full: bool = False, colour: bool = False
     """The whole text; `most` records of each fate."""
     yield from _files(found)
     yield from _alone(found.alone, full)
-    same = [f"{c.record} in {_called(c)}" if c.record else _called(c) for c in found.comparisons if c.same]
-    if same:
-        how = "by their locks" if any(each.fate == "missing" for each in found.files) else "the same bytes"
-        words = "nothing differs between" if found.none else "the same in"
-        yield f"{words} {found.old} and {found.new}: {_listed(same, full)}, {how}"
+    yield from _same(found, full)
     differing = [comparison for comparison in found.comparisons if not comparison.same]
     for comparison in differing:
         yield from _summary(comparison, full)
@@ -42,13 +39,42 @@ def lines(found: Difference, most: int, full: bool = False, colour: bool = False
     for comparison in differing:
         if not comparison.record:
             yield from _records(comparison, most, full, colour)
+    yield from _unrun(found.unrun)
+
+
+def _same(found: Difference, full: bool) -> Iterator[str]:
+    """Data sets that are the same; those that are not here are so by their locks, which agree."""
+    words = "the same in" if not found.none else "no outcome differs between" if found.unrun else "nothing differs between"
+    same = [comparison for comparison in found.comparisons if comparison.same]
+    lacking = [c for c in same if any(each.fate == "missing" for each in c.faults)]
+    named = [(c, f"{c.record} in {_called(c)}" if c.record else _called(c)) for c in same]
+    here, away = ([name for c, name in named if (c in lacking) is there] for there in (False, True))
+    told = [f"{_listed(here, full)}, the same bytes"] if here else []
+    told += [f"{_listed(away, full)}, by their locks ({'they are' if len(away) > 1 else 'it is'} not here)"] if away else []
+    if told:
+        yield f"{words} {found.old} and {found.new}: {'; '.join(told)}"
+
+
+def _unrun(left: Unrun) -> Iterator[str]:
+    """What the workspace has that was not run: what was edited, and what was made of what was there before."""
+
+    def called(stages: Iterable[str]) -> str:
+        alone = f"{left.recipes[0]}/" if len(left.recipes) == 1 else ""
+        return ", ".join(stage.removeprefix(alone) for stage in stages)
+
+    told = [f"{what} → {called(stages)}" for what, stages in left.edited]
+    parts = [f"edited, not yet run: {', '.join(told)}"] if told else []
+    parts += [f"out of date: {called(left.stale)}"] if left.stale else []
+    parts += [f"never run: {called(left.never)}"] if left.never else []
+    if left.unread:
+        yield f"what was edited and not yet run is not known: {left.unread}"
+    elif parts:
+        yield f"{'; '.join(parts)} (`drp plan{f' {left.recipes[0]}' if len(left.recipes) == 1 else ''}`)"
 
 
 def _files(found: Difference) -> Iterator[str]:
     for file in found.files:
-        if file.fate == "missing":
-            yield f"{file.path} is not here: only what the locks name was compared (`dvc checkout`, `dvc pull`)"
-        else:
+        if file.fate != "missing":
             yield f"{file.path} is not what its lock names (`dvc status`): compared is what lies there"
 
 
@@ -95,7 +121,10 @@ def _summary(comparison: Comparison, full: bool) -> Iterator[str]:
     for side, names in comparison.alone.items():
         if names:
             yield f"  columns of {(old if side == 'old' else new).name} alone: {', '.join(names)}"
-    yield from _listing("changed first at", ((r["stage"], r["records"], _counted(r["columns"])) for r in comparison.first))
+    yield from _listing(
+        "changed first at stage, in records (and of these in columns)",
+        ((r["stage"], r["records"], _counted(r["columns"])) for r in comparison.first),
+    )
     yield from _actions(comparison, full)
     for fate in FATES[1:]:
         rows = comparison.lost("gone" if fate == "gone" else "added")
@@ -202,8 +231,9 @@ def _lost(record: dict[str, Any], colour: bool) -> str:
 
 
 def _changed(record: dict[str, Any], full: bool, colour: bool) -> Iterator[str]:
-    then = "".join(f"; {stage}: {', '.join(columns)}" for stage, columns in record["then"].items())
-    yield f"changed {record['id']}, first at {record['stage']}: {', '.join(record['columns'])}{then}"
+    stages = {record["stage"]: record["columns"], **record["then"]}
+    told = (f"stage {stage} changed column{'s' * (len(names) > 1)} {', '.join(names)}" for stage, names in stages.items())
+    yield f"changed {record['id']}: {'; '.join(told)}"
     for name, sides in record["values"].items():
         yield f"  {name}: {_number(sides['old'])} → {_number(sides['new'])}"
     acted = [a for a in record["actions"] if full or a["what"] not in ("reason", "cut")]
