@@ -317,7 +317,7 @@ def test_after_a_withdrawal_only_what_depends_on_it_runs_and_only_what_changed_i
 def test_the_commands_that_it_prints_run_what_it_said_and_leave_nobodys_reply_to_it_and_everybody_elses(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    made = two_recipes(tmp_path_factory.mktemp("two"))
+    made = two_recipes(tmp_path_factory)
     made.write("recipes/elsewhere/recipe.yaml", "stages:\n  dear: {op: load, source: left.jsonl, limit: 1}\n")
     made.run("drp", "cache", "export", "base")
     made.run("dvc", "add", "-q", "recipes/base/completions.parquet")
