@@ -14,7 +14,7 @@ from drp.recipe.read import load
 @dataclass(frozen=True)
 class Origin:
     """`commit` brought the lock entry (None: not committed, or no git); `differs` names prompts, sources and values that the
-    entry was made from and that commit has otherwise: none of them, and it is clean."""
+    entry was made from and that commit (of what is not committed: the last one) has otherwise: none of them, and it is clean."""
 
     commit: str | None
     date: str = ""
@@ -33,7 +33,7 @@ class Origin:
 
     def __str__(self) -> str:
         if self.commit is None:
-            return "not committed"
+            return "not committed" + (f"; the last commit has another {', '.join(self.differs)}" if self.differs else "")
         return f"commit {self.commit[:10]}" + (f", dirty: it has another {', '.join(self.differs)}" if self.differs else "")
 
 
@@ -62,7 +62,7 @@ class Origins:
         lock = f"recipes/{node.recipe}/dvc.lock"
         md5 = next((made.md5 for path, made in node.outs.items() if path.endswith((".manifest.json", ".json"))), "")
         if not md5 or md5.encode() not in (self._git(self.start, lock) or b""):
-            return Origin(None)
+            return Origin(None, differs=tuple(self._differs(node, self.start)) if self._listing(self.start) else ())
         if lock not in self._brought:
             self._brought[lock] = self._history(lock)
         commit, date, subject = self._brought[lock].get(md5, ("", "", ""))
@@ -137,8 +137,8 @@ class Origins:
         return self._contents[commit, path]
 
     def last(self, path: str, commit: str | None) -> str | None:
-        """The commit that last changed a file, up to another commit (None: HEAD)."""
-        start = commit or "HEAD"
+        """The commit that last changed a file, up to another commit (None: that of the snapshot)."""
+        start = commit or self.start
         if start not in self._changes:
             how = ("--format=%x00%x00%H", "--name-only", "--relative", "-z", "--diff-merges=combined")
             told = os.fsdecode(git(self.snapshot.root, "log", *how, start, "--", *FOLLOWED) or b"")
