@@ -120,7 +120,9 @@ class Tables:
         return [row["id"] for row in islice(found, limit)]
 
     def trail(self, node: Node, record: str, *columns: str) -> list[Record]:
-        """The trail's rows of a record, in order."""
+        """The trail's rows of a record, in order; none where the trail is not here (`present` says whether it is)."""
+        if not self.present(node, ".trail"):
+            return []
         return self.ordered(node, ".trail").at(record, columns or None)
 
     def containing(self, node: Node, column: str, text: str, limit: int) -> tuple[list[str], int]:
