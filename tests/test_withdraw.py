@@ -276,6 +276,17 @@ def test_what_cannot_be_withdrawn_is_refused_with_what_is_near_and_nothing_is_wr
     assert quick.run("git", "status", "--short") == ""
 
 
+def test_of_records_that_are_not_here_it_is_said_what_brings_them(quick: Project_) -> None:
+    name = row_id(quick, 3)
+    shutil.rmtree(quick.root / ".dvc/cache/files")
+    (quick.root / "data/one/m.parquet").unlink()
+    told = " ".join(quick.run("drp", "withdraw", name, "--reason", "x", "--dry-run").split())
+    assert "not here 1 stage: no DVC remote is configured; `drp run one` makes them; withdraw again then" in told
+    quick.run("dvc", "remote", "add", "-d", "there", "/nowhere")
+    told = " ".join(quick.run("drp", "withdraw", name, "--reason", "x", "--dry-run").split())
+    assert "not here 1 stage: `dvc pull` brings them; withdraw again then" in told
+
+
 # -- the command, with models and a store ------------------------------------------------------------------------------------
 
 

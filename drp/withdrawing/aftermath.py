@@ -76,11 +76,12 @@ def aftermath(lineage: Lineage, found: Sequence[Found], edits: Sequence[Edit], w
         "sources": sorted({path for one in found for n in one.nodes if "://" not in (path := n.option("source") or "://")}),
         "shared": sorted(lineage.replies.files) if keys else [], "not_here": [at for at, one in met.items() if one.absent],
     }  # fmt: skip
+    cure = lineage.tables.brings("them", [one.node for one in met.values() if one.absent])
     left = {key: stages for key, stages in keys.items() if key not in told}
     commands = [*_thaw(facts), *_forget(said, left, facts["shared"]), *_run(facts)]
     facts["commands"] = [branch.name for branch in commands]
     reports = [replace(report(lineage, node), aside=True) for node in again.sure if node.report]
-    below = (*_edited(found, edits), *_touched(facts, again.words()), *reports, *commands, *_notes(facts, said))
+    below = (*_edited(found, edits), *_touched(facts, again.words(), cure), *reports, *commands, *_notes(facts, said))
     return Branch("withdrawn", listed([one.id for one in found], 3), _words(edits, facts), facts, below)
 
 
@@ -125,14 +126,14 @@ def _edited(found: Iterable[Found], edits: Iterable[Edit]) -> Iterator[Branch]:
         yield Branch("recipe", edit.path, ", ".join(".".join(place) for place in edit.places), {"diff": edit.diff()})
 
 
-def _touched(facts: dict[str, Any], again: str) -> Iterator[Branch]:
+def _touched(facts: dict[str, Any], again: str, cure: str) -> Iterator[Branch]:
     if again:
         yield Branch("to make anew", "", again)
     for kind, names in (("data sets", "data_sets"), ("checkpoints", "checkpoints"), ("reports", "reports")):
         if facts[names]:
             yield Branch(kind, "", listed(facts[names]))
     if absent := facts["not_here"]:
-        yield Branch("not here", plural(len(absent), "stage"), "`dvc pull`, then withdraw again, says whether they have it")
+        yield Branch("not here", plural(len(absent), "stage"), f"{cure}; withdraw again then says whether they have it")
         yield Branch("not here", "", ", ".join(absent), aside=True)
 
 
