@@ -89,6 +89,11 @@ def test_what_a_trail_that_is_not_here_would_say_is_told_to_be_unknown(made: Pro
     assert here.run("drp", "deleted", "pair-000").startswith("pair-000: ")
     told = here.run("drp", "used", "000")
     assert "not here 1 stage of one" in told, "it may be in a record of another name"
+    source = here.root / "data/one/b.parquet"
+    here.root.joinpath(".dvc/cache/files/md5", *source.readlink().parts[-2:]).unlink()
+    source.unlink()
+    told = " ".join(here.run("drp", "why", "pair-000").replace("│", "").split())
+    assert "not looked in: the records of one/b are not here (no DVC remote is configured; `drp run one` makes them)" in told
 
 
 def test_a_value_that_an_own_op_changed_is_told_of_that_op_and_no_other(made: Project_) -> None:

@@ -138,8 +138,8 @@ class Tables:
     # -- where a record is, in stages -----------------------------------------------------------------------------------
 
     def source(self, node: Node, record: str) -> tuple[Node, str] | None:
-        """The record of an input that a stage made a record from: of that id, or of the longest beginning of it."""
-        inputs = self.graph.inputs(node)
+        """The record of an input that is here that a stage made a record from: of that id, or of the longest beginning of it."""
+        inputs = [other for other in self.graph.inputs(node) if self.present(other)]
         name = record
         while name:
             for other in inputs:

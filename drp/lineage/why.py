@@ -85,6 +85,9 @@ class _Why:
         texts = (("reply", row["reply"]),) if row["reply"] else ()
         found = self.tables.source(node, name)
         below = [Backwards(self.making, *found).record_branch()] if found else []
+        if not found and (absent := self.tables.absent(self.graph.inputs(node))):
+            names = ", ".join(other.address for other in absent)
+            words += f"; what it was is not here: the records of {names} ({self.tables.brings('them', absent)})"
         return Branch("record", name, words, facts, (*below, self.making.made(node)), texts)
 
     def _answer(self, node: Node, name: str, deep: bool = True) -> Branch:
