@@ -140,6 +140,26 @@ def test_a_record_is_shown_in_order_with_marks(made: Project_) -> None:
     assert told(made, name.partition("/")[0])["thoughts"] == [here], "a question's id means what was made of it"
 
 
+def test_of_a_record_only_the_steps_are_shown_that_are_asked_for(made: Project_) -> None:
+    name = next(name for name, r in records(made, "one/targets").items() if any(a["action"] == "delete" for a in r["actions"]))
+    [whole] = told(made, name)["thoughts"]
+    gone = [step for step in whole["steps"] if step["action"] == "delete"]
+    wish = gone[0]
+    assert told(made, name, "--action", "delete")["thoughts"] == [{**whole, "steps": gone}]
+    skilled = [step for step in gone if step["skill"] == wish["skill"]]
+    assert told(made, name, "--skill", wish["skill"])["thoughts"][0]["steps"] == skilled
+    assert told(made, name, "--action", "delete", "-n", "1")["thoughts"][0]["steps"] == gone[:1]
+    assert "no step of it is so" in made.run("drp", "deleted", name, "--action", "rewrite", "--skill", wish["skill"])
+    assert "has the skill 'verifcation'" in made.run("drp", "deleted", name, "--skill", "verifcation", code=2)
+    assert "a table is of a data set" in made.run("drp", "deleted", name, "--by", "skill", code=2)
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_fewer_than_one_is_refused(made: Project_, number: str) -> None:
+    for command in (("deleted", "one"), ("why", "So,")):
+        assert f"-n {number}: at least 1" in made.run("drp", *command, "-n", number, code=2)
+
+
 def test_a_rewritten_or_merged_step_is_shown_before_and_after(made: Project_) -> None:
     text = made.run("drp", "deleted", "more/joined", "--action", "merge", "-n", "2")
     lines = text.splitlines()

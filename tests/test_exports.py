@@ -618,6 +618,20 @@ def test_a_target_that_is_none_is_told_with_the_choices_and_the_cure(made: Proje
     assert words in made.run("drp", "export", "croissant", target, code=1)
 
 
+def test_an_export_goes_into_no_folder_and_makes_none(copy: Project_) -> None:
+    assert "--out data: is a folder; name a file in it" in copy.run(
+        "drp", "export", "croissant", "fruit", "--out", "data", code=2
+    )
+    assert "there is no folder nowhere" in copy.run("drp", "export", "prov", "fruit", "--out", "nowhere/x.json", code=2)
+    assert not (copy.root / "nowhere").exists()
+
+
+def test_a_card_names_the_pull_that_brings_its_files_and_none_where_there_is_no_remote(copy: Project_) -> None:
+    assert "dvc pull" not in exported(copy, "card", "fruit")
+    copy.run("dvc", "remote", "add", "there", "/nowhere")
+    assert f"dvc pull -r there {TARGETS}  # the very bytes" in exported(copy, "card", "fruit")
+
+
 def test_files_that_are_nowhere_are_named_with_the_cure(copy: Project_) -> None:
     shutil.rmtree(copy.root / ".dvc/cache/files")
     (copy.root / TARGETS).unlink()

@@ -78,6 +78,24 @@ def test_a_record_is_followed_into_what_an_own_op_joined_it_to(made: Project_) -
     assert "pair-000" not in text
 
 
+def test_what_a_trail_that_is_not_here_would_say_is_told_to_be_unknown(made: Project_, tmp_path: Path) -> None:
+    here = copied(made, tmp_path)
+    trail = here.root / "data/one/c.trail.parquet"
+    here.root.joinpath(".dvc/cache/files/md5", *trail.readlink().parts[-2:]).unlink()
+    trail.unlink()
+    found = here.run("drp", "why", "pair-000", "--in", "one/c")
+    cure = "no DVC remote is configured; `drp run one` makes it"
+    assert f"its trail is not here, which says what it was made from: {cure}" in " ".join(found.replace("│", "").split())
+    assert here.run("drp", "deleted", "pair-000").startswith("pair-000: ")
+    told = here.run("drp", "used", "000")
+    assert "not here 1 stage of one" in told, "it may be in a record of another name"
+    source = here.root / "data/one/b.parquet"
+    here.root.joinpath(".dvc/cache/files/md5", *source.readlink().parts[-2:]).unlink()
+    source.unlink()
+    told = " ".join(here.run("drp", "why", "pair-000").replace("│", "").split())
+    assert "not looked in: the records of one/b are not here (no DVC remote is configured; `drp run one` makes them)" in told
+
+
 def test_a_value_that_an_own_op_changed_is_told_of_that_op_and_no_other(made: Project_) -> None:
     found = asked(made, "why", "001", "--in", "one/b")
     assert (stage(found, "a")["text"], stage(found, "b")["text"]) == ("w1", "W1")

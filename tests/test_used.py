@@ -271,3 +271,19 @@ def test_history_tells_checkpoints_of_equal_weights_apart_by_their_ledgers(
     assert gone["checkpoints"] == []
     assert [one["path"] for one in gone["unknown"]] == ["models/one/m"]
     lineage.close()
+
+
+def test_the_beginning_of_several_ids_is_refused_by_every_command_that_takes_an_id(made: Project_, lineage: Lineage) -> None:
+    answers = sorted(row["id"] for row in rows(made)["base/scores"])
+    begun = [name for name in answers if name.startswith("exam/b")]
+    assert len(begun) > 5
+    words = f"'exam/b' is the beginning of several ids ({len(begun)} ids): say which: {', '.join(begun[:5])} …"
+    for command in (["why"], ["used"], ["deleted"], ["withdraw", "--reason", "x", "--dry-run"]):
+        assert words in made.run("drp", *command, "exam/b", code=1)
+    item = begun[0].rpartition("/")[0]
+    for start in (item, item[:-4]):
+        with pytest.raises(DataError, match=rf"\(2 ids\): say which: {item}/000, {item}/001$"):
+            facts(lineage, start, "record")
+    assert facts(lineage, begun[0])["name"] == begun[0]
+    asked = begun[0].split("/")[2]
+    assert facts(lineage, asked[:8])["name"] == asked, "the beginning of a question's id means the question"

@@ -102,6 +102,42 @@ def test_a_stage_tells_commit_values_prompts_packages_and_that_it_is_clean(made:
     assert prompt["commit"] == made.run("git", "log", "-1", "--format=%H", "--", "prompts/edit.j2").strip()
 
 
+def test_a_prompt_that_was_run_uncommitted_is_not_the_one_of_a_commit(made: Project_, tmp_path: Path) -> None:
+    here = Project_(tmp_path / "p")
+    shutil.copytree(made.root, here.root)
+    committed = stage(asked(here, MERGED), "edits")["made"]["prompts"]
+    with (here.root / "prompts/edit.j2").open("a") as file:
+        file.write("{# Another wording. #}\n")
+    here.run("drp", "compile")
+    here.run("dvc", "repro", "-s", "recipes/fruit/dvc.yaml:edits")
+    found = stage(asked(here, MERGED), "edits")["made"]
+    assert (found["commit"], found["dirty"], found["differs"]) == (None, True, ["prompts/edit.j2"])
+    assert [each["dirty"] for each in found["prompts"] if each["path"] == "prompts/edit.j2"] == [True]
+    told = here.run("drp", "why", MERGED, "--full")
+    assert "prompts/edit.j2 (not as committed)" in told
+    assert "not committed; the last commit has another prompts/edit.j2" in told
+    assert stage(asked(here, MERGED, "--at", "HEAD"), "edits")["made"]["prompts"] == committed
+
+
+def test_in_a_shallow_clone_a_commit_that_may_not_be_the_first_is_told_as_such(made: Project_, tmp_path: Path) -> None:
+    here = Project_(tmp_path / "p")
+    shutil.copytree(made.root, here.root)
+    here.write("notes.txt", "other")
+    here.commit("notes")
+    here.run("git", "clone", "-q", "--depth", "1", f"file://{here.root}", str(tmp_path / "clone"))
+    clone = Project_(tmp_path / "clone")
+    shutil.copytree(here.root / ".dvc/cache", clone.root / ".dvc/cache")
+    clone.run("dvc", "checkout", "-q")
+    found, head = stage(asked(clone, MERGED), "edits")["made"], here.run("git", "rev-parse", "HEAD").strip()
+    assert (found["commit"], found["shallow"], found["dirty"]) == (head, True, False)
+    assert {(each["commit"], each["shallow"]) for each in found["prompts"]} == {(head, True)}
+    words = f"commit {head[:10]} or earlier (this clone is shallow)"
+    assert f"prompt prompts/_style.j2: {words}" in clone.run("drp", "why", MERGED, "--full")
+    assert words in clone.run("drp", "why", "prompts/edit.j2")
+    whole = stage(asked(here, MERGED), "edits")["made"]
+    assert (whole["shallow"], {each["shallow"] for each in whole["prompts"]}) == (False, {False})
+
+
 def test_a_piece_of_text_that_was_deleted_says_so_and_why(made: Project_) -> None:
     found = asked(made, "Wait, let me double-check that.")
     (step,) = of(found, "step")

@@ -276,6 +276,17 @@ def test_what_cannot_be_withdrawn_is_refused_with_what_is_near_and_nothing_is_wr
     assert quick.run("git", "status", "--short") == ""
 
 
+def test_of_records_that_are_not_here_it_is_said_what_brings_them(quick: Project_) -> None:
+    name = row_id(quick, 3)
+    shutil.rmtree(quick.root / ".dvc/cache/files")
+    (quick.root / "data/one/m.parquet").unlink()
+    told = " ".join(quick.run("drp", "withdraw", name, "--reason", "x", "--dry-run").split())
+    assert "not here 1 stage: no DVC remote is configured; `drp run one` makes them; withdraw again then" in told
+    quick.run("dvc", "remote", "add", "-d", "there", "/nowhere")
+    told = " ".join(quick.run("drp", "withdraw", name, "--reason", "x", "--dry-run").split())
+    assert "not here 1 stage: `dvc pull` brings them; withdraw again then" in told
+
+
 # -- the command, with models and a store ------------------------------------------------------------------------------------
 
 
@@ -308,6 +319,17 @@ def test_after_a_withdrawal_only_what_depends_on_it_runs_and_only_what_changed_i
     first = made.run("drp", "used", name)
     assert "dropped by base/left" in first
     assert "withdrawn (asked by its author)" in first
+    assert f"record {name}: dropped by more/extra: withdrawn" in made.run("drp", "why", name[:8]), "by its beginning too"
+    late = json.loads(made.run("drp", "withdraw", name, "--reason", "asked", "--json"))
+    assert (late["edits"], late["stages"], late["text_unknown"]) == ({}, [], [])
+    assert late["mentions"][name]["mention"] == told["mentions"][name]["mention"] > 0, "its text is that of the commit before"
+    assert f"drp cache forget --mentions {name} --yes" in late["commands"]
+    assert question(10, 7)["question"] in made.run("drp", "cache", "forget", "--mentions", name, "--dry-run")
+    shutil.rmtree(made.root / ".dvc/cache/files")
+    gone = json.loads(made.run("drp", "withdraw", name, "--reason", "asked", "--json"))
+    assert (gone["mentions"], gone["text_unknown"]) == ({}, [name])
+    assert "--mentions 'TEXT'" in made.run("drp", "withdraw", name, "--reason", "asked")
+    assert "nor in the data of an earlier commit" in made.run("drp", "cache", "forget", "--mentions", name, code=1)
     for key in told["completions"]:
         made.run("drp", "cache", "forget", "--yes", "--key", key)
     again = json.loads(made.run("drp", "withdraw", name, "--reason", "asked", "--json"))
@@ -344,7 +366,9 @@ def test_the_commands_that_it_prints_run_what_it_said_and_leave_nobodys_reply_to
         made.write("params.yaml", PARAMS.format(url=server.url))
         ran = {entry.replace(":", "/") for entry in made.ran(made.run(*last.split()))}
     assert {name for name in ran if not name.endswith("/counts")} == set(told["stages"])
-    assert "is not here any more" in made.run("drp", "cache", "forget", "--mentions", name, code=1)
+    left = made.run("drp", "cache", "forget", "--mentions", name, "--dry-run")
+    assert text in left, "it is known from the data of the commit before"
+    assert "0 completions" in left
 
 
 def test_only_the_stages_concerned_are_named_where_their_recipe_has_others_to_run(quick: Project_) -> None:

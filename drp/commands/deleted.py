@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from drp.errors import ConfigError
 from drp.project import Project
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def run(given: argparse.Namespace) -> None:
     from drp.lineage.deleted import datasets
     from drp.lineage.subject import Lineage
 
+    if given.n is not None and given.n < 1:
+        raise ConfigError(f"-n {given.n}: at least 1")
     lineage = Lineage(Project.here(), given.at)
     try:
         with owning(lineage.graph):
@@ -52,9 +55,12 @@ def run(given: argparse.Namespace) -> None:
 def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
     from drp.lineage import marks
     from drp.lineage.altered import beside
-    from drp.lineage.deleted import dropped, thoughts
+    from drp.lineage.deleted import Wish, dropped, only, thoughts
 
-    found, lost = thoughts(lineage, record, given.within), dropped(lineage, record)
+    if given.by:
+        raise ConfigError(f"--by {given.by}: a table is of a data set, and {record} is a record")
+    wish = Wish(given.skill, given.reason, given.action)
+    found, lost = only(thoughts(lineage, record, given.within), wish, given.n), dropped(lineage, record)
     checked = beside(lineage.graph)
     if given.json:
         _print({"record": record, "thoughts": found, "dropped": lost, **checked.plain()})
@@ -62,6 +68,8 @@ def _record(lineage: "Lineage", record: str, given: argparse.Namespace) -> None:
     print(checked, end="")
     for each in found:
         print(*marks.thought(each, sys.stdout.isatty()), sep="\n", end="\n\n" if each is not found[-1] else "\n")
+        if wish.any and not each["steps"]:
+            print("  no step of it is so")
     print(*marks.lost(lost), sep="\n", end="\n" if lost else "")
     if not found and not lost:
         print(f"{record}: nothing was decided about its steps, and nothing dropped it")
@@ -72,7 +80,7 @@ def _datasets(lineage: "Lineage", nodes: "list[Node]", given: argparse.Namespace
     from drp.lineage.altered import beside
     from drp.lineage.deleted import Cuts, Wish, parted, refuse_unknown
 
-    wish, most = Wish(given.skill, given.reason, given.action), 10 if given.n is None else max(0, given.n)
+    wish, most = Wish(given.skill, given.reason, given.action), given.n or 10
     here, gone = parted(lineage, nodes)
     all_cuts = [Cuts(lineage, node) for node in here]
     read = [cuts.files() for cuts in all_cuts]  # all of them, before the first line is printed

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drp.errors import ConfigError
 from drp.project import Project
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def run(given: argparse.Namespace) -> None:
     from drp.lineage.snapshot import Snapshot
     from drp.pipeline.yamlfile import write
 
+    if given.out:
+        _writable(given.out)
     graph = Graph(Snapshot(Project.here(), given.at))
     facts, target = Facts(graph), resolve(graph, given.target)
     text = _text(given, facts, target)
@@ -51,6 +54,14 @@ def run(given: argparse.Namespace) -> None:
         write(given.out, text)
     else:
         sys.stdout.write(text)
+
+
+def _writable(out: Path) -> None:
+    """ConfigError where no file can be written there; said before anything is looked up."""
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file in it")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
 
 
 def _text(given: argparse.Namespace, facts: "Facts", target: "Target") -> str:

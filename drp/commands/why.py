@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from drp.errors import ConfigError
 from drp.project import Project
 
 
@@ -26,6 +27,8 @@ def run(given: argparse.Namespace) -> None:
     from drp.lineage.telling import answer
     from drp.lineage.why import why
 
+    if given.n < 1:
+        raise ConfigError(f"-n {given.n}: at least 1")
     lineage = Lineage(Project.here(), given.at)
     try:
         with owning(lineage.graph):

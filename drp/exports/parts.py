@@ -169,8 +169,10 @@ def again(facts: Facts, nodes: list[Node], paths: list[str]) -> str:
     """The commands that bring it back, and that make it anew."""
     commits = [origin.commit for node in nodes if (origin := facts.origins.of(node)).commit]
     lines = [f"git checkout {commits[-1]}"] if commits else ["# in no commit yet: commit recipes/*/dvc.lock first"]
-    lines += [f"dvc pull {' '.join(paths)}  # the very bytes"]
-    lines += [f"dvc repro recipes/{node.recipe}/dvc.yaml:{node.slug}  # or anew, from the sources" for node in nodes]
+    pull = facts.snapshot.project.pull
+    lines += [f"{pull} {' '.join(paths)}  # the very bytes"] if pull else []
+    anew = "or anew, from the sources" if pull else "anew, from the sources"
+    lines += [f"dvc repro recipes/{node.recipe}/dvc.yaml:{node.slug}  # {anew}" for node in nodes]
     return "\n".join(["## Have it again", "", "```bash", *lines, f"drp why {paths[0]}  # where it came from", "```"])
 
 

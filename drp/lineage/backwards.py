@@ -65,12 +65,23 @@ class Backwards:
         for link in self.chain.links:
             own = self.chain.own(link)
             words, facts = TOLD.get(link.node.op, _plain)(own, self.row)
+            words = "; ".join(filter(None, (words, *self._lacks(link))))
             below = [*self._asked(link, own)]
             if made_from := parents(self.tables, link.node, link.record):
                 words = f"from {', '.join(_named(parent, link) for parent in made_from)}" + (f"; {words}" if words else "")
                 facts = {**facts, "parents": [f"{parent.node.address}:{parent.record}" for parent in made_from]}
                 below += [Backwards(self.making, parent.node, parent.record).record_branch() for parent in made_from[1:]]
             yield self.making.stage(link.node, words, below, {"id": link.record, **facts})
+
+    def _lacks(self, link: Link) -> Iterator[str]:
+        """What is not told of a stage because its trail, or what it was made from, is not here."""
+        node = link.node
+        if node.op not in CITES_NONE - {"mix"} and not self.tables.present(node, ".trail"):
+            says = "the completions that decided" if node.op in ASKING else "what it was made from"
+            yield f"its trail is not here, which says {says}: {self.tables.brings('it', [node])}"
+        if link == self.chain.links[-1] and (absent := self.tables.absent(self.graph.inputs(node))):
+            names = ", ".join(other.address for other in absent)
+            yield f"not looked in: the records of {names} are not here ({self.tables.brings('them', absent)})"
 
     def _asked(self, link: Link, own: Record) -> Iterator[Branch]:
         """The completions that decided, and the models that gave them."""

@@ -228,6 +228,24 @@ def thoughts(lineage: Lineage, record: str, within: str | None = None) -> list[d
     return []
 
 
+def only(found: list[dict[str, Any]], wish: Wish, most: int | None = None) -> list[dict[str, Any]]:
+    """The same thoughts with those of their steps that are as wished (where nothing is wished, with all), each with the first
+    `most`; ConfigError, with the choices, where no step of any has the skill or the reason."""
+    steps = [step for each in found for step in each["steps"]]
+    for key, value in (("skill", wish.skill), ("reason", wish.reason)):
+        if value and steps and value not in (known := {step[key] for step in steps} - {""}):
+            raise ConfigError(
+                f"no step of {', '.join(each['id'] for each in found)} has the {key} {value!r}{choices(value, known)}"
+            )
+    return [{**each, "steps": [step for step in each["steps"] if not wish.any or _so(step, wish)][:most]} for each in found]
+
+
+def _so(step: dict[str, Any], wish: Wish) -> bool:
+    """What is cut, as wished; what is kept only where it is asked for."""
+    action = step["action"] == wish.action if wish.action else step["action"] != "keep"
+    return action and wish.skill in (None, step["skill"]) and wish.reason in (None, step["reason"])
+
+
 def _thought(tables: Tables, node: Node, row: Record) -> dict[str, Any]:
     sentences = row.get("sentences")
     cited = None if sentences is None else {step for sentence in sentences for step in sentence["steps"]}

@@ -13,6 +13,8 @@ MOST = 100_000
 """Records made of one question that are looked at."""
 ASKED = ("id", "suite", "model", "item", "run", "correct", "verdict", "counted", "tokens", "completion")
 """Columns of an evaluation's row that are told."""
+LEARN = ("sft", "pretrain", "evaluate")
+"""The other ops of drp's that join no records under another name."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Met:
     """What one stage did with a record and with those made of it.
 
     `kept` are rows of its records (`id`; of a ledger all columns), `dropped` have `id reason detail`, `asked` are rows of an
-    evaluation of which it is the item; `absent`: the stage's records are not here, so that nothing is known.
+    evaluation of which it is the item; `absent`: the stage's records, or the trail that says their names, are not here, so that
+    nothing is known.
     """
 
     node: Node
@@ -100,7 +103,7 @@ def follow(lineage: Lineage, record: str, starts: Iterable[Node]) -> dict[str, M
 def _joined(lineage: Lineage, node: Node, inputs: Collection[Met]) -> Iterator[str]:
     """The records that an op which is not drp's made of these and others, by the parents in its trail."""
     tables = lineage.tables
-    if node.op in OWN or node.op in ("sft", "pretrain", "evaluate") or not tables.present(node, ".trail"):
+    if node.op in OWN or node.op in LEARN or not tables.present(node, ".trail"):
         return
     labels = {other.address: label for label, other in lineage.graph.labels(node).items()}
     parents = [
@@ -126,7 +129,8 @@ def _look(lineage: Lineage, node: Node, record: str, inputs: Collection[Met], ex
     dropped: tuple[Record, ...] = ()
     if _drops(lineage, node):
         dropped = tuple(tables.under(node, record, "id", "reason", "detail", part=".dropped", limit=MOST))
-    return Met(node, kept, dropped)
+    unknown = not kept and not dropped and node.op not in (*OWN, *LEARN) and not tables.present(node, ".trail")
+    return Met(node, kept, dropped, absent=unknown)  # under which name an op of the project's own has it, its trail says
 
 
 def _drops(lineage: Lineage, node: Node) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from drp.lineage.branch import Branch, short
 from drp.lineage.graph import Node
+from drp.lineage.origin import named
 from drp.lineage.subject import Lineage
 
 KEY = 12
@@ -65,8 +66,9 @@ class Making:
         origin = self.origins.of(node)
         commit = self.origins.last(path, origin.commit)
         dirty = path in origin.differs or commit is None
-        facts = {"path": path, "md5": node.deps[path].md5, "commit": commit, "dirty": dirty}
-        return Branch("prompt", path, f"commit {commit[:10]}" if commit and not dirty else "not as committed", facts)
+        shallow = commit in self.origins.boundary
+        facts = {"path": path, "md5": node.deps[path].md5, "commit": commit, "dirty": dirty, "shallow": shallow}
+        return Branch("prompt", path, named(commit, shallow) if commit and not dirty else "not as committed", facts)
 
     # -- completions -----------------------------------------------------------------------------------------------------------
 

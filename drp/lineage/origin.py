@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from drp.lineage.graph import Graph, Node
@@ -14,12 +15,14 @@ from drp.recipe.read import load
 @dataclass(frozen=True)
 class Origin:
     """`commit` brought the lock entry (None: not committed, or no git); `differs` names prompts, sources and values that the
-    entry was made from and that commit has otherwise: none of them, and it is clean."""
+    entry was made from and that commit (of what is not committed: the last one) has otherwise: none of them, and it is clean.
+    `shallow`: the clone's history begins with that commit, so that an earlier one may have brought it."""
 
     commit: str | None
     date: str = ""
     subject: str = ""
     differs: tuple[str, ...] = ()
+    shallow: bool = False
 
     @property
     def clean(self) -> bool:
@@ -29,12 +32,17 @@ class Origin:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return {"commit": self.commit, "date": self.date, "subject": self.subject, "dirty": not self.clean,
-                "differs": list(self.differs)}  # fmt: skip
+                "differs": list(self.differs), "shallow": self.shallow}  # fmt: skip
 
     def __str__(self) -> str:
         if self.commit is None:
-            return "not committed"
-        return f"commit {self.commit[:10]}" + (f", dirty: it has another {', '.join(self.differs)}" if self.differs else "")
+            return "not committed" + (f"; the last commit has another {', '.join(self.differs)}" if self.differs else "")
+        return named(self.commit, self.shallow) + (f", dirty: it has another {', '.join(self.differs)}" if self.differs else "")
+
+
+def named(commit: str, shallow: bool) -> str:
+    """A commit that brought something, as people read it."""
+    return f"commit {commit[:10]}" + (" or earlier (this clone is shallow)" if shallow else "")
 
 
 class Origins:
@@ -52,6 +60,13 @@ class Origins:
         self._listings: dict[str, dict[str, str]] = {}
         self._changes: dict[str, dict[str, str]] = {}
 
+    @cached_property
+    def boundary(self) -> frozenset[str]:
+        """The commits with which a shallow clone begins: git tells of them as if they had brought all that they have."""
+        told = os.fsdecode(git(self.snapshot.root, "rev-parse", "--git-path", "shallow") or b"").rstrip("\n")
+        file = self.snapshot.root / told
+        return frozenset(file.read_text().split()) if told and file.is_file() else frozenset()
+
     def of(self, node: Node) -> Origin:
         """The origin of a stage's outcome."""
         if node.address not in self._known:
@@ -62,11 +77,12 @@ class Origins:
         lock = f"recipes/{node.recipe}/dvc.lock"
         md5 = next((made.md5 for path, made in node.outs.items() if path.endswith((".manifest.json", ".json"))), "")
         if not md5 or md5.encode() not in (self._git(self.start, lock) or b""):
-            return Origin(None)
+            return Origin(None, differs=tuple(self._differs(node, self.start)) if self._listing(self.start) else ())
         if lock not in self._brought:
             self._brought[lock] = self._history(lock)
         commit, date, subject = self._brought[lock].get(md5, ("", "", ""))
-        return Origin(commit or None, date, subject, tuple(self._differs(node, commit)) if commit else ())
+        differs = tuple(self._differs(node, commit)) if commit else ()
+        return Origin(commit or None, date, subject, differs, commit in self.boundary)
 
     def _history(self, lock: str) -> dict[str, tuple[str, str, str]]:
         """For each md5 that a lock file ever named, the last commit that brought it: its hash, date and subject."""
@@ -137,8 +153,8 @@ class Origins:
         return self._contents[commit, path]
 
     def last(self, path: str, commit: str | None) -> str | None:
-        """The commit that last changed a file, up to another commit (None: HEAD)."""
-        start = commit or "HEAD"
+        """The commit that last changed a file, up to another commit (None: that of the snapshot)."""
+        start = commit or self.start
         if start not in self._changes:
             how = ("--format=%x00%x00%H", "--name-only", "--relative", "-z", "--diff-merges=combined")
             told = os.fsdecode(git(self.snapshot.root, "log", *how, start, "--", *FOLLOWED) or b"")

@@ -18,8 +18,10 @@ from drp.project import Project
 Kind = Literal["file", "model", "stage", "recipe", "metric", "role", "record", "completion", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HEX = frozenset("0123456789abcdef")
-BEGUN = 64
-"""Ids that begin with a TARGET, of one stage, that are weighed against each other."""
+BEGUN = 10_000
+"""Ids that begin with a TARGET, of one file, that are weighed against each other."""
+FEW = 5
+"""Of several ids that a TARGET may mean, those that are listed."""
 
 
 @dataclass(frozen=True)
@@ -176,19 +178,35 @@ class Lineage:
             return known
         if len(target) < 4:
             return None
-        found = [(node, name) for node in self._here(within) for name in self.tables.beginning(node, target, BEGUN)]
+        found: dict[str, tuple[Node, Part]] = {}
+        for node, part in self._files(within):
+            for name in self.tables.beginning(node, target, BEGUN, part):
+                found.setdefault(name, (node, part))
+        if not found:
+            return None
         parts = target.count("/") + 1  # as much of an id as was begun: of a question's samples, the question
-        names = sorted({"/".join(name.split("/")[:parts]) for _, name in found})
+        names = sorted({"/".join(name.split("/")[:parts]) for name in found})
+        if len(names) == 1 and (whole := self._exact(names[0], within)):
+            return whole
+        if len(names) == 1:  # no record is called so: what begins with it is meant
+            names = sorted(found)
         if len(names) > 1:
-            raise DataError(f"{target!r} is the beginning of several ids: say which: {', '.join(names[:5])}")
-        return (self._exact(names[0], within) or Subject("record", found[0][1], (found[0][0],))) if found else None
+            count = f"{len(names):,} ids" if len(found) < BEGUN else f"{len(names):,} ids or more"
+            more = " …" if len(names) > FEW else ""
+            raise DataError(f"{target!r} is the beginning of several ids ({count}): say which: {', '.join(names[:FEW])}{more}")
+        node, part = found[names[0]]
+        return Subject("record", names[0], (node,), part)
 
     def _exact(self, target: str, within: str | None) -> Subject | None:
-        for node in self._here(within):
-            for part in PARTS:
-                if self.tables.row(node, target, "id", part=part):
-                    return Subject("record", target, (node,), part)
+        for node, part in self._files(within):
+            if self.tables.row(node, target, "id", part=part):
+                return Subject("record", target, (node,), part)
         return None
+
+    def _files(self, within: str | None) -> Iterator[tuple[Node, Part]]:
+        """The files of records, kept or dropped, that can be read here; of a stage that is asked for, its records in any case."""
+        for node in self.within(within):
+            yield from ((node, part) for part in PARTS if (within and not part) or self.tables.present(node, part))
 
     def _here(self, within: str | None) -> Iterator[Node]:
         """The stages whose records can be read here."""

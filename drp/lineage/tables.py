@@ -120,7 +120,9 @@ class Tables:
         return [row["id"] for row in islice(found, limit)]
 
     def trail(self, node: Node, record: str, *columns: str) -> list[Record]:
-        """The trail's rows of a record, in order."""
+        """The trail's rows of a record, in order; none where the trail is not here (`present` says whether it is)."""
+        if not self.present(node, ".trail"):
+            return []
         return self.ordered(node, ".trail").at(record, columns or None)
 
     def containing(self, node: Node, column: str, text: str, limit: int) -> tuple[list[str], int]:
@@ -136,8 +138,8 @@ class Tables:
     # -- where a record is, in stages -----------------------------------------------------------------------------------
 
     def source(self, node: Node, record: str) -> tuple[Node, str] | None:
-        """The record of an input that a stage made a record from: of that id, or of the longest beginning of it."""
-        inputs = self.graph.inputs(node)
+        """The record of an input that is here that a stage made a record from: of that id, or of the longest beginning of it."""
+        inputs = [other for other in self.graph.inputs(node) if self.present(other)]
         name = record
         while name:
             for other in inputs:

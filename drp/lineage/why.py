@@ -11,6 +11,7 @@ from drp.lineage.chain import SAMPLES
 from drp.lineage.follow import follow
 from drp.lineage.graph import Node
 from drp.lineage.made import Making, listed, quoted
+from drp.lineage.origin import named
 from drp.lineage.subject import Lineage, Subject
 from drp.lineage.tables import unglobbed
 
@@ -84,6 +85,9 @@ class _Why:
         texts = (("reply", row["reply"]),) if row["reply"] else ()
         found = self.tables.source(node, name)
         below = [Backwards(self.making, *found).record_branch()] if found else []
+        if not found and (absent := self.tables.absent(self.graph.inputs(node))):
+            names = ", ".join(other.address for other in absent)
+            words += f"; what it was is not here: the records of {names} ({self.tables.brings('them', absent)})"
         return Branch("record", name, words, facts, (*below, self.making.made(node)), texts)
 
     def _answer(self, node: Node, name: str, deep: bool = True) -> Branch:
@@ -155,12 +159,13 @@ class _Why:
         readers = self.graph.readers(subject.name)
         md5 = readers[0].deps[subject.name].md5
         commit = self.making.origins.last(subject.name, self.lineage.snapshot.commit)
-        told = f"commit {commit[:10]}" if commit else "not in git"
+        shallow = commit in self.making.origins.boundary
+        told = named(commit, shallow) if commit else "not in git"
         if commit and not self.making.origins.has(subject.name, md5, commit):
             told = f"changed since commit {commit[:10]}"
         text = self.lineage.snapshot.text(subject.name) if subject.name.endswith((".j2", ".yaml")) else None
         words = f"no stage made it; {told}; read by {', '.join(node.address for node in readers)}"
-        facts = {"md5": md5, "commit": commit, "read_by": [node.address for node in readers]}
+        facts = {"md5": md5, "commit": commit, "shallow": shallow, "read_by": [node.address for node in readers]}
         return Branch("file", subject.name, words, facts, texts=(("text", text),) if text else ())
 
     def stage(self, subject: Subject) -> Branch:

@@ -72,14 +72,16 @@ def aftermath(lineage: Lineage, found: Sequence[Found], edits: Sequence[Edit], w
         "checkpoints": [*(str(node.model) for node in trained), *further(lineage, trained)],
         "reports": [node.report for node in again.sure if node.report], "frozen": again.frozen, "completions": keys,
         "mentions": {each.wording.id: each.plain() for each in said},
+        "text_unknown": [one.id for one in found if one.id not in {each.wording.id for each in said}],
         "sources": sorted({path for one in found for n in one.nodes if "://" not in (path := n.option("source") or "://")}),
         "shared": sorted(lineage.replies.files) if keys else [], "not_here": [at for at, one in met.items() if one.absent],
     }  # fmt: skip
+    cure = lineage.tables.brings("them", [one.node for one in met.values() if one.absent])
     left = {key: stages for key, stages in keys.items() if key not in told}
     commands = [*_thaw(facts), *_forget(said, left, facts["shared"]), *_run(facts)]
     facts["commands"] = [branch.name for branch in commands]
     reports = [replace(report(lineage, node), aside=True) for node in again.sure if node.report]
-    below = (*_edited(found, edits), *_touched(facts, again.words()), *reports, *commands, *_notes(facts, said))
+    below = (*_edited(found, edits), *_touched(facts, again.words(), cure), *reports, *commands, *_notes(facts, said))
     return Branch("withdrawn", listed([one.id for one in found], 3), _words(edits, facts), facts, below)
 
 
@@ -109,6 +111,8 @@ def _words(edits: Sequence[Edit], facts: dict[str, Any]) -> str:
     how = "written into" if facts["written"] else "would be written into"
     words = [f"{places} {how} {which}" if edits else "stands in the recipes already"]
     words.append(f"{plural(len(facts['stages']), 'stage')} to make anew" if facts["stages"] else "nothing is to be made anew")
+    if not facts["stages"] and (stored := sum(each["mention"] for each in facts["mentions"].values())):
+        words.append(f"{_replies(stored)} to prompts with its text are still stored")
     if facts["checkpoints"]:
         words.append(f"{plural(len(facts['checkpoints']), 'checkpoint')} learned from it")
     return "; ".join(words)
@@ -122,14 +126,14 @@ def _edited(found: Iterable[Found], edits: Iterable[Edit]) -> Iterator[Branch]:
         yield Branch("recipe", edit.path, ", ".join(".".join(place) for place in edit.places), {"diff": edit.diff()})
 
 
-def _touched(facts: dict[str, Any], again: str) -> Iterator[Branch]:
+def _touched(facts: dict[str, Any], again: str, cure: str) -> Iterator[Branch]:
     if again:
         yield Branch("to make anew", "", again)
     for kind, names in (("data sets", "data_sets"), ("checkpoints", "checkpoints"), ("reports", "reports")):
         if facts[names]:
             yield Branch(kind, "", listed(facts[names]))
     if absent := facts["not_here"]:
-        yield Branch("not here", plural(len(absent), "stage"), "`dvc pull`, then withdraw again, says whether they have it")
+        yield Branch("not here", plural(len(absent), "stage"), f"{cure}; withdraw again then says whether they have it")
         yield Branch("not here", "", ", ".join(absent), aside=True)
 
 
@@ -148,7 +152,7 @@ def _forget(said: Iterable[Said], left: Mapping[str, Sequence[str]], shared: Seq
         sure = "" if look else " --yes"
         if one.mention:
             more = one.mention - one.cited
-            rest = f", {more} that no record of it cites (refused, of earlier prompts, or another project's)" if more else ""
+            rest = f", {more} that no record of it cites (refused, of earlier runs, or another project's)" if more else ""
             words = f"{look}{_replies(one.mention)} to prompts with its text: {one.cited} cited{rest}"
             yield Branch("run", f"drp cache forget --mentions {name}{sure}", words)
         for path, count in one.files.items():
@@ -177,6 +181,9 @@ def _notes(facts: dict[str, Any], said: Iterable[Said]) -> Iterator[Branch]:
         if one.wording.short:
             words = "is too short to be looked for: replies to it that no record cites stay in the store"
             yield Branch("note", f"{one.wording.text!r}", words)
+    for name in facts["text_unknown"]:
+        words = "its text is known no more (no commit names data that are here and have it), so replies to it may still be stored"
+        yield Branch("note", name, f"{words}: `drp cache forget --mentions 'TEXT'` finds them by the text")
     for path in facts["sources"]:
         yield Branch("note", path, "the source itself still has the row; whoever takes it out there changes the rows' numbers")
     yield Branch("note", "", KEEPS)

@@ -1,19 +1,23 @@
 """A question's own text: what is asked with it, found in prompts letter by letter; which other questions have it in them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drp.errors import DataError
 from drp.lineage.follow import question
-from drp.lineage.graph import Node
+from drp.lineage.graph import Graph, Node
+from drp.lineage.past import LOCKS
+from drp.lineage.snapshot import Snapshot, git
 from drp.lineage.subject import Lineage, Subject
-from drp.lineage.tables import unglobbed
+from drp.lineage.tables import Tables, unglobbed
 from drp.project import Project
 from drp.store.upkeep import LEAST, MENTIONS, mentioning
 
 ID = re.compile(r"[0-9a-f]{4,16}(/\S*)?")
 """What looks like the id of a record, so that nobody takes it for a text."""
+COMMITS = 50
+"""Commits of lock files in which the text of a question is looked for that is here no more."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,43 @@ def root(lineage: Lineage, subject: Subject) -> str:
 
 
 def wording(lineage: Lineage, name: str) -> Wording | None:
-    """Of a question, by its id; None where no stage that is here has its text."""
-    rows = (lineage.tables.row(node, name, "question") for node in _asking(lineage))
-    text = next((str(row["question"]).strip() for row in rows if row), "")
+    """Of a question, by its id; of one that is here no more, as an earlier commit had it; None where that is not here either."""
+    text = _text(lineage.tables, _asking(lineage.tables), name) or _earlier(lineage, name)
     return Wording(name, text, _with(lineage, text, name)) if text else None
 
 
-def _asking(lineage: Lineage) -> Iterator[Node]:
+def _text(tables: Tables, nodes: Iterable[Node], name: str) -> str:
+    rows = (tables.row(node, name, "question") for node in nodes)
+    return next((str(row["question"]).strip() for row in rows if row), "")
+
+
+def _earlier(lineage: Lineage, name: str) -> str:
+    """The text of a question as the last commit has it that named data with it which are still in DVC's cache, or in git."""
+    told = git(lineage.project.root, "log", "--format=%H", f"-{COMMITS}", lineage.snapshot.commit or "HEAD", "--", LOCKS)
+    seen: set[str] = set()
+    for commit in (told or b"").decode().split():
+        tables = Tables(Graph(Snapshot(lineage.project, commit)))
+        try:
+            nodes = [node for node in _asking(tables) if node.outs[f"{node.base}.parquet"].md5 not in seen]
+            if text := _text(tables, nodes, name):
+                return text
+            seen |= {node.outs[f"{node.base}.parquet"].md5 for node in nodes}
+        finally:
+            tables.close()
+    return ""
+
+
+def _asking(tables: Tables) -> Iterator[Node]:
     """The sources of questions that are here."""
-    for node in lineage.graph.nodes.values():
-        if not lineage.graph.inputs(node) and lineage.tables.present(node) and "question" in lineage.tables.columns(node):
+    for node in tables.graph.nodes.values():
+        if not tables.graph.inputs(node) and tables.present(node) and "question" in tables.columns(node):
             yield node
 
 
 def _with(lineage: Lineage, text: str, but: str = "") -> tuple[str, ...]:
     """The ids of the questions that have a text in them."""
     sql, found = "select id from read_parquet(?) where contains(question, ?) and id <> ?", set[str]()
-    for node in _asking(lineage):
+    for node in _asking(lineage.tables):
         found |= {row["id"] for row in lineage.tables.query(sql, [unglobbed(lineage.tables.file(node)), text, but])}
     return tuple(sorted(found))
 
@@ -80,7 +104,8 @@ def spoken(project: Project, target: str) -> Wording:
     finally:
         lineage.close()
     if found is None:
-        raise DataError(f"{name}: its question is not here any more: give the text of it, --mentions 'TEXT'")
+        gone = "its question is not here any more, nor in the data of an earlier commit"
+        raise DataError(f"{name}: {gone}: give the text of it, --mentions 'TEXT'")
     return found
 
 
