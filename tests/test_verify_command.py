@@ -353,6 +353,39 @@ def test_a_stage_that_reads_more_than_its_inputs_cannot_be_made_anew(made: Proje
     assert any("one/traces" in f and "one.jsonl, which is not an input" in f for f in faults(told, "rebuild"))
 
 
+# -- what is shared --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(made: Project_) -> Path:
+    """The file of the completions of a project that has no store."""
+    made.run("drp", "cache", "export", "one")
+    shutil.rmtree(made.root / ".dvc/cache/drp")
+    return made.root / "recipes/one/completions.parquet"
+
+
+@pytest.mark.parametrize("junk", [b"junk\n", b"PAR1" + b"\xff" * 400 + b"\x08\x00\x00\x00PAR1", b""])
+def test_a_shared_file_that_is_none_is_a_fault_with_its_cure(made: Project_, shared: Path, junk: bytes) -> None:
+    shared.write_bytes(junk)
+    [fault] = faults(verify(made, "--no-rebuild", code=1), "completions")
+    assert fault.startswith("recipes/one/completions.parquet: not a Parquet file: ")
+    assert "rm recipes/one/completions.parquet" in fault
+    name = pq.read_table(made.root / "data/one/edits.parquet").to_pylist()[0]["id"]
+    why = made.run("drp", "why", name, code=1)
+    assert "recipes/one/completions.parquet: not a file of `drp cache export`; `drp verify` says what brings it back" in why
+
+
+def test_a_shared_file_that_dvc_has_is_brought_back_by_its_cure(made: Project_, shared: Path) -> None:
+    path = "recipes/one/completions.parquet"
+    made.run("dvc", "add", "-q", path)
+    shared.unlink()
+    shared.write_text("junk")
+    [fault] = faults(verify(made, "--no-rebuild", code=1), "completions")
+    assert f"`dvc checkout --force {path}` brings back what was shared" in fault
+    made.run("dvc", "checkout", "-q", "--force", path)
+    verify(made, "--no-rebuild")
+
+
 # -- what a lock does not name ---------------------------------------------------------------------------------------------
 
 

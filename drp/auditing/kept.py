@@ -35,21 +35,27 @@ def gather(project: Project, sums: Sums, shared: Mapping[str, Path], into: Path)
     for number, (path, file) in enumerate(shared.items()):
         pointer = (sums.snapshot.mapping(f"{path}.dvc").get("outs") or [{}])[0].get("md5")
         if pointer and sums.files.md5(path) not in (pointer, None):
-            check.fault(
-                path, f"has md5 {sums.files.md5(path)}, but {path}.dvc says {pointer}; `dvc checkout {path}` brings it back"
-            )
+            check.fault(path, f"has md5 {sums.files.md5(path)}, but {path}.dvc says {pointer}; {_cure(sums, path, pointer)}")
             continue
         unpacked = into / f"shared-{number}" / "completions.sqlite"
         try:
             with closing(Store(unpacked)) as store:
                 done = import_(store, file)
         except DataError as error:
-            check.fault(path, f"{error}; `dvc checkout {path}` brings back what was shared")
+            check.fault(path, f"{str(error).removeprefix(f'{file}: ')}; {_cure(sums, path, pointer)}")
             continue
         check.looked += done.new + done.better + done.known
-        check.faults(path, done.refused, f"; `dvc checkout {path}` brings back what was shared")
+        check.faults(path, done.refused, f"; {_cure(sums, path, pointer)}")
         found.append(unpacked)
     return check, found
+
+
+def _cure(sums: Sums, path: str, pointer: str | None) -> str:
+    """What brings back a shared file: DVC, where it was given to it; else who has paid."""
+    if pointer is None:
+        return f"no {path}.dvc says what it was: remove it (rm {path}), and have it anew of who shared it (`drp cache export`)"
+    pull = "" if sums.files.cached(pointer) else f" (DVC's cache lacks it: {sums.snapshot.brings('it', path)})"
+    return f"`dvc checkout --force {path}` brings back what was shared{pull}"
 
 
 def known(check: Check, sums: Sums, tables: Tables, nodes: Sequence[Node], stores: Sequence[Path]) -> None:
