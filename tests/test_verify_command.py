@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from drp import __version__
+from drp.store.completions import digest_of
 from drp.targets import target_text
 from tests.projects import Project_, project
 from tests.tiny import tiny_student
@@ -384,6 +385,44 @@ def test_a_shared_file_that_dvc_has_is_brought_back_by_its_cure(made: Project_, 
     assert f"`dvc checkout --force {path}` brings back what was shared" in fault
     made.run("dvc", "checkout", "-q", "--force", path)
     verify(made, "--no-rebuild")
+
+
+def forge_reply(made: Project_, shared: Path, digests: bool) -> tuple[str, str]:
+    """Another action in the reply that a record's edit was made from; the record and the completion."""
+    [first, *_] = pq.read_table(made.root / "data/one/edits.trail.parquet").to_pylist()
+    table = pq.read_table(shared)
+    rows = table.to_pylist()
+    [row] = [row for row in rows if row["key"] == first["completion"]]
+    assert "keep" in row["completion"]
+    row["completion"] = row["completion"].replace("keep", "erase")
+    if digests:
+        row["digest"] = digest_of(row["completion"]).hex()
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shared)
+    return first["record"], row["key"]
+
+
+def test_a_forged_reply_in_a_shared_file_is_named_by_its_digest(made: Project_, shared: Path) -> None:
+    record, key = forge_reply(made, shared, digests=False)
+    told = verify(made, code=1)
+    assert failed(told) == ["completions"]
+    fault, lacking = faults(told, "completions")
+    assert lacking.startswith("data/one/edits.trail.parquet: 1 of its")
+    assert fault.startswith(f"recipes/one/completions.parquet: completion {key}: its reply is not what was stored")
+    assert "its digest differs" in made.run("drp", "why", record, "--full")
+
+
+@pytest.mark.parametrize("where", ["shared", "store"])
+def test_a_forged_reply_with_its_digest_does_not_give_the_records_that_are_here(made: Project_, shared: Path, where: str) -> None:
+    record, key = forge_reply(made, shared, digests=True)
+    if where == "store":
+        made.run("drp", "cache", "import", str(shared))
+        shared.unlink()
+    told = verify(made, code=1)
+    assert failed(told) == ["rebuild"]
+    [fault] = faults(told, "rebuild")
+    assert fault.startswith("one/edits: its stored replies do not give the records that are here: ")
+    assert f"{record} was made from completion {key}" in fault
+    assert ("rm recipes/one/completions.parquet" if where == "shared" else f"drp cache forget --key {key}") in fault
 
 
 # -- what a lock does not name ---------------------------------------------------------------------------------------------

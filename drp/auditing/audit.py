@@ -48,7 +48,7 @@ def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -
                 completions.skip(
                     str(project.store), "there is no completion store here, nor a recipes/<name>/completions.parquet"
                 )
-            anew = Anew(project, sums, stores, Path(folder))
+            anew = Anew(project, sums, tables, stores, Path(folder))
             anew.look(here if rebuild else ())
             held = [sums.outs(anew.md5s), manifests(sums), totals(sums, tables, nodes), spans(sums, tables, nodes)]
             held += [ledgers(sums, tables, here, recount=rebuild), *([anew.check] if rebuild else [])]
