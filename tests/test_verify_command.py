@@ -299,6 +299,19 @@ def test_made_anew_a_forged_file_is_named_with_the_record_that_differs(made: Pro
     assert any("data/one/targets.parquet" in f and f"differs first at {names[0]}" in f for f in faults(told, "rebuild"))
 
 
+def test_what_is_made_anew_with_other_bytes_and_is_not_here_to_compare_is_no_forgery(made: Project_) -> None:
+    file = made.root / "data/one/targets.trail.parquet"
+    old = md5(file)
+    (made.root / ".dvc/cache/files/md5" / old[:2] / old[2:]).unlink()
+    file.unlink()
+    _everywhere(made, old, "f" * 32)
+    told = verify(made, code=1)
+    assert failed(told) == ["outputs"], "that it is not here"
+    assert [(f["kind"], f["place"]) for f in told["rebuild"]["findings"]] == [("note", "data/one/targets.trail.parquet")]
+    [fault] = faults(told, "outputs")
+    assert "no DVC remote is configured; `drp run one` makes it" in fault
+
+
 def test_a_record_that_vanished_is_missed(made: Project_) -> None:
     gone: list[str] = []
     rewrite(made, "data/one/targets.parquet", lambda rows: gone.append(rows.pop()["id"]))
