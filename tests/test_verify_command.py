@@ -589,6 +589,16 @@ def test_ids_of_own_ops_may_be_deep_or_new_where_the_trail_names_the_parents(tmp
     assert [(f["kind"], f["place"]) for f in records["findings"]] == [("note", "data/one/untold.parquet")]
 
 
+def test_other_ids_of_an_own_op_that_keeps_ids_have_its_declaration_for_a_cure(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "stages:\n  a: {op: make}\n  b: {op: shout, from: a}\n")
+    made.repro()
+    rewrite(made, "data/one/b.parquet", lambda rows: rows[-1].update(id=f"{rows[-1]['id']}/x"))
+    told = verify(made, "--no-rebuild", code=1)
+    found = faults(told, "records")
+    assert len(found) == 2, told
+    assert all("op 'shout' means to make records, it says `MAKES_RECORDS = True`" in fault for fault in found)
+
+
 ROTATE = '''
     """Give each record the id of the one before it."""
     from collections.abc import Iterable, Iterator
