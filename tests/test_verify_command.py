@@ -153,7 +153,7 @@ def test_a_flipped_byte_of_a_file_is_the_files(made: Project_, path: str) -> Non
     [fault] = faults(told, "outputs")
     assert fault.startswith(f"{path}: ")
     assert "made anew" in fault or "DVC's cache has" in fault
-    assert f"the file was altered: `dvc checkout {path}`" in fault
+    assert f"the file was altered: `dvc checkout --force {path}`" in fault
     made.run("dvc", "checkout", "--force", path)
     verify(made, "--no-rebuild")
 
@@ -530,7 +530,10 @@ def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault
     clone = Project_(tmp_path / "clone")
     told = verify(clone)
     assert told["rebuild"]["state"] == told["records"]["state"] == "skipped"
-    assert any("recipes/one" in f["place"] and "`dvc pull`" in f["words"] for f in told["outputs"]["findings"])
+    assert any("recipes/one" in f["place"] and "`drp run one` makes it" in f["words"] for f in told["outputs"]["findings"])
+    clone.run("dvc", "remote", "add", "there", str(tmp_path / "remote"))
+    told = verify(clone, "--no-rebuild")
+    assert any("`dvc pull -r there` brings it" in f["words"] for f in told["outputs"]["findings"])
     assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[0]
     assert faults(verify(clone, "one", "--no-rebuild", code=1), "outputs")
 

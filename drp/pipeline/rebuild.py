@@ -103,7 +103,7 @@ def _made(project: Project, recipe: str, slug: str, into: Path, stores: Sequence
         oplock.current(project, name)
     run = Run(project, stage, into / "part")
     if absent := [path for path, found in run.inputs.hashes.items() if found == "absent"]:
-        raise Unready(f"its input {absent[0]} is not here: `dvc pull` brings it")
+        raise Unready(f"its input {absent[0]} is not here; {project.brings('it', recipe)}")
     run.part.mkdir()
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(Peek(path))) for path in stores]
