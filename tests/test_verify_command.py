@@ -17,6 +17,7 @@ from drp import __version__
 from drp.store.completions import digest_of
 from drp.targets import target_text
 from tests.projects import Project_, project
+from tests.servers import ChatServer, said
 from tests.tiny import tiny_student
 
 ROOT = Path(__file__).parents[1]
@@ -436,6 +437,51 @@ def test_a_forged_reply_with_its_digest_does_not_give_the_records_that_are_here(
     assert fault.startswith("one/edits: its stored replies do not give the records that are here: ")
     assert f"{record} was made from completion {key}" in fault
     assert ("rm recipes/one/completions.parquet" if where == "shared" else f"drp cache forget --key {key}") in fault
+
+
+INSIST = '''
+    """Ask until the reply is good, three times at most."""
+    from collections.abc import Iterable, Iterator
+    from drp.models import Message
+    from drp.op import Dropped, Kept, Model, Outcome, Record, Talk, Work, trail_row
+
+    VERSION = 1
+
+    def insist(records: Iterable[Record], work: Work, *, model: Model) -> Iterator[Outcome]:
+        def talk(record: Record) -> Talk:
+            told = (Message("user", record["question"]),)
+            for _ in range(3):
+                (heard,) = yield [model.request(told)]
+                if heard.text == "good":
+                    return Kept(record, (trail_row(record["id"], 0, completion=heard.key),))
+                told = (*told, Message("assistant", heard.text), Message("user", "Again."))
+            return Dropped(record, "malformed-reply", heard.text)
+
+        return work.ask(model, records, talk)
+    '''
+
+
+def test_of_replies_that_no_trail_cites_one_that_is_gone_accuses_nobody(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "models: {model: m}\nstages:\n  a: {op: load, source: q.jsonl}\n"
+                                   "  b: {op: insist, from: a, model: model}\n")  # fmt: skip
+    made.write("q.jsonl", '{"question": "q", "answer": "1"}\n')
+    made.write("ops/insist.py", INSIST)
+    with ChatServer(lambda number, body: said("good" if len(body["messages"]) > 1 else "bad")) as server:
+        made.write("params.yaml", f'models:\n  m: {{name: x}}\nrun:\n  m: {{backend: openai, base_url: "{server.url}"}}\n')
+        made.repro()
+    assert verify(made)["rebuild"]["looked"] == 2
+    store = made.root / ".dvc/cache/drp/completions.sqlite"
+    with sqlite3.connect(store) as db:
+        sound = db.execute("select id, completion, digest from completions").fetchall()
+        [good] = [row for row in sound if '"good"' in row[1]]
+        forged = good[1].replace("good", "evil")
+        db.execute("update completions set completion = ?, digest = ? where id = ?", (forged, digest_of(forged), good[0]))
+    assert "its stored replies do not give the records that are here" in faults(verify(made, code=1), "rebuild")[0]
+    with sqlite3.connect(store) as db:
+        db.execute("update completions set completion = ?, digest = ? where id = ?", (*good[1:], good[0]))
+    made.run("drp", "cache", "forget", "one", "--where", "text = 'bad'", "--yes")
+    told = verify(made)
+    assert told["rebuild"]["left"] == {"lacking completions": 1}
 
 
 # -- what a lock does not name ---------------------------------------------------------------------------------------------
