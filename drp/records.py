@@ -152,12 +152,16 @@ def trail_schema(told: Mapping[str, str]) -> "pa.Schema":
 
 
 def schema_at(path: Path) -> "pa.Schema":
-    """The schema of a Parquet file, without its metadata."""
+    """The schema of a Parquet file, without its metadata; DataError where it is none."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.exists():
         raise DataError(f"{path}: no such file; run the stage that makes it, or `dvc checkout` / `dvc pull`")
-    return pq.read_schema(path).remove_metadata()
+    try:
+        return pq.read_schema(path).remove_metadata()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -171,7 +175,7 @@ def read(path: Path) -> Iterator[Record]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS):
                 yield from batch.to_pylist()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from error
 
 

@@ -291,7 +291,7 @@ def test_an_export_is_the_same_bytes_whoever_made_it_in_whatever_order(cache: Ca
     assert [row["key"] for row in rows] == sorted(request.key() for request in many(0, 40))
     assert {tuple(row["used_by"]) for row in rows} == {("one/edits",), ("one/edits", "one/steps--skill"), ("one/steps--skill",)}
     assert list(rows[0]) == [
-        "key", "model", "request", "completion", "finish", "prompt_tokens", "completion_tokens", "used_by",
+        "key", "model", "request", "completion", "digest", "finish", "prompt_tokens", "completion_tokens", "used_by",
     ]  # fmt: skip
 
 
@@ -339,13 +339,15 @@ def test_rows_that_are_not_what_they_say_are_refused_by_name_and_the_others_come
     rows[2]["model"] = "{"
     rows[3]["completion"] = '{"text": "x", "finish": "stop", "sudo": 1}'
     rows[4]["key"] = rows[5]["key"]
+    rows[6]["completion"] = rows[6]["completion"].replace("WORD", "LORD", 1)
     pq.write_table(pa.Table.from_pylist(rows), "bad.parquet")
     path.unlink()
     out = cache("import", "bad.parquet", code=1)
-    assert "bad.parquet: 3 new, 0 known, 5 refused" in out
+    assert "bad.parquet: 2 new, 0 known, 6 refused" in out
     assert f"bad.parquet: completion {rows[0]['key']}: its key is not that of its request" in out
     assert f"bad.parquet: completion {rows[1]['key']}: finish is 'stop', but 'length' in the completion" in out
-    assert sum(has(path, *many(0, 8))) == 3
+    assert f"bad.parquet: completion {rows[6]['key']}: its reply is not what was stored (its digest differs)" in out
+    assert sum(has(path, *many(0, 8))) == 2
 
 
 def test_an_import_replaces_what_is_not_whole_and_nothing_that_is(cache: Cache, path: Path) -> None:
@@ -368,6 +370,14 @@ def test_another_parquet_file_is_refused_with_what_it_lacks(cache: Cache) -> Non
     assert "z.parquet: not a file of `drp cache export`: no column completion, completion_tokens" in cache(
         "import", "z.parquet", code=1
     )
+
+
+def test_a_shared_file_without_digests_is_refused_with_its_cure(cache: Cache, path: Path) -> None:
+    fill(path, EDITS, *many(0, 3))
+    cache("export", "--out", "x.parquet")
+    pq.write_table(pq.read_table("x.parquet").drop_columns("digest"), "old.parquet")
+    assert "old.parquet: it has no digests of its replies" in (out := cache("import", "old.parquet", code=1))
+    assert "`drp cache export`, where the store is, writes it anew" in out
 
 
 MEASURE = """

@@ -149,6 +149,9 @@ def test_a_person_sees_counts_first_then_causes_metrics_and_some_records(made: P
     one = made.run("drp", "diff", "HEAD~1", "HEAD", "--record", name)
     assert one.count("\nchanged ") == 1
     assert "+ Well, here we go." in one
+    whole = made.run("drp", "diff", "HEAD~1", "HEAD", "--record", name.partition("/")[0])
+    assert made.run("drp", "diff", "HEAD~1", "HEAD", "--record", name[:9]) == whole, "the beginning of an id is enough"
+    assert f"no record {name[:3]!r}" in made.run("drp", "diff", "HEAD~1", "HEAD", "--record", name[:3], code=1), "not too little"
     assert "no record 'nothing'" in made.run("drp", "diff", "HEAD~1", "HEAD", "--record", "nothing", code=1)
 
 

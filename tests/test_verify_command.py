@@ -14,8 +14,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from drp import __version__
+from drp.store.completions import digest_of
 from drp.targets import target_text
 from tests.projects import Project_, project
+from tests.servers import ChatServer, said
 from tests.tiny import tiny_student
 
 ROOT = Path(__file__).parents[1]
@@ -152,7 +154,7 @@ def test_a_flipped_byte_of_a_file_is_the_files(made: Project_, path: str) -> Non
     [fault] = faults(told, "outputs")
     assert fault.startswith(f"{path}: ")
     assert "made anew" in fault or "DVC's cache has" in fault
-    assert f"the file was altered: `dvc checkout {path}`" in fault
+    assert f"the file was altered: `dvc checkout --force {path}`" in fault
     made.run("dvc", "checkout", "--force", path)
     verify(made, "--no-rebuild")
 
@@ -298,6 +300,19 @@ def test_made_anew_a_forged_file_is_named_with_the_record_that_differs(made: Pro
     assert any("data/one/targets.parquet" in f and f"differs first at {names[0]}" in f for f in faults(told, "rebuild"))
 
 
+def test_what_is_made_anew_with_other_bytes_and_is_not_here_to_compare_is_no_forgery(made: Project_) -> None:
+    file = made.root / "data/one/targets.trail.parquet"
+    old = md5(file)
+    (made.root / ".dvc/cache/files/md5" / old[:2] / old[2:]).unlink()
+    file.unlink()
+    _everywhere(made, old, "f" * 32)
+    told = verify(made, code=1)
+    assert failed(told) == ["outputs"], "that it is not here"
+    assert [(f["kind"], f["place"]) for f in told["rebuild"]["findings"]] == [("note", "data/one/targets.trail.parquet")]
+    [fault] = faults(told, "outputs")
+    assert "no DVC remote is configured; `drp run one` makes it" in fault
+
+
 def test_a_record_that_vanished_is_missed(made: Project_) -> None:
     gone: list[str] = []
     rewrite(made, "data/one/targets.parquet", lambda rows: gone.append(rows.pop()["id"]))
@@ -351,6 +366,122 @@ def test_a_stage_that_reads_more_than_its_inputs_cannot_be_made_anew(made: Proje
     told = verify(made, code=1)
     assert failed(told) == ["rebuild"]
     assert any("one/traces" in f and "one.jsonl, which is not an input" in f for f in faults(told, "rebuild"))
+
+
+# -- what is shared --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(made: Project_) -> Path:
+    """The file of the completions of a project that has no store."""
+    made.run("drp", "cache", "export", "one")
+    shutil.rmtree(made.root / ".dvc/cache/drp")
+    return made.root / "recipes/one/completions.parquet"
+
+
+@pytest.mark.parametrize("junk", [b"junk\n", b"PAR1" + b"\xff" * 400 + b"\x08\x00\x00\x00PAR1", b""])
+def test_a_shared_file_that_is_none_is_a_fault_with_its_cure(made: Project_, shared: Path, junk: bytes) -> None:
+    shared.write_bytes(junk)
+    [fault] = faults(verify(made, "--no-rebuild", code=1), "completions")
+    assert fault.startswith("recipes/one/completions.parquet: not a Parquet file: ")
+    assert "rm recipes/one/completions.parquet" in fault
+    name = pq.read_table(made.root / "data/one/edits.parquet").to_pylist()[0]["id"]
+    why = made.run("drp", "why", name, code=1)
+    assert "recipes/one/completions.parquet: not a file of `drp cache export`; `drp verify` says what brings it back" in why
+
+
+def test_a_shared_file_that_dvc_has_is_brought_back_by_its_cure(made: Project_, shared: Path) -> None:
+    path = "recipes/one/completions.parquet"
+    made.run("dvc", "add", "-q", path)
+    shared.unlink()
+    shared.write_text("junk")
+    [fault] = faults(verify(made, "--no-rebuild", code=1), "completions")
+    assert f"`dvc checkout --force {path}` brings back what was shared" in fault
+    made.run("dvc", "checkout", "-q", "--force", path)
+    verify(made, "--no-rebuild")
+
+
+def forge_reply(made: Project_, shared: Path, digests: bool) -> tuple[str, str]:
+    """Another action in the reply that a record's edit was made from; the record and the completion."""
+    [first, *_] = pq.read_table(made.root / "data/one/edits.trail.parquet").to_pylist()
+    table = pq.read_table(shared)
+    rows = table.to_pylist()
+    [row] = [row for row in rows if row["key"] == first["completion"]]
+    assert "keep" in row["completion"]
+    row["completion"] = row["completion"].replace("keep", "erase")
+    if digests:
+        row["digest"] = digest_of(row["completion"]).hex()
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shared)
+    return first["record"], row["key"]
+
+
+def test_a_forged_reply_in_a_shared_file_is_named_by_its_digest(made: Project_, shared: Path) -> None:
+    record, key = forge_reply(made, shared, digests=False)
+    told = verify(made, code=1)
+    assert failed(told) == ["completions"]
+    fault, lacking = faults(told, "completions")
+    assert lacking.startswith("data/one/edits.trail.parquet: 1 of its")
+    assert fault.startswith(f"recipes/one/completions.parquet: completion {key}: its reply is not what was stored")
+    assert "its digest differs" in made.run("drp", "why", record, "--full")
+
+
+@pytest.mark.parametrize("where", ["shared", "store"])
+def test_a_forged_reply_with_its_digest_does_not_give_the_records_that_are_here(made: Project_, shared: Path, where: str) -> None:
+    record, key = forge_reply(made, shared, digests=True)
+    if where == "store":
+        made.run("drp", "cache", "import", str(shared))
+        shared.unlink()
+    told = verify(made, code=1)
+    assert failed(told) == ["rebuild"]
+    [fault] = faults(told, "rebuild")
+    assert fault.startswith("one/edits: its stored replies do not give the records that are here: ")
+    assert f"{record} was made from completion {key}" in fault
+    assert ("rm recipes/one/completions.parquet" if where == "shared" else f"drp cache forget --key {key}") in fault
+
+
+INSIST = '''
+    """Ask until the reply is good, three times at most."""
+    from collections.abc import Iterable, Iterator
+    from drp.models import Message
+    from drp.op import Dropped, Kept, Model, Outcome, Record, Talk, Work, trail_row
+
+    VERSION = 1
+
+    def insist(records: Iterable[Record], work: Work, *, model: Model) -> Iterator[Outcome]:
+        def talk(record: Record) -> Talk:
+            told = (Message("user", record["question"]),)
+            for _ in range(3):
+                (heard,) = yield [model.request(told)]
+                if heard.text == "good":
+                    return Kept(record, (trail_row(record["id"], 0, completion=heard.key),))
+                told = (*told, Message("assistant", heard.text), Message("user", "Again."))
+            return Dropped(record, "malformed-reply", heard.text)
+
+        return work.ask(model, records, talk)
+    '''
+
+
+def test_of_replies_that_no_trail_cites_one_that_is_gone_accuses_nobody(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "models: {model: m}\nstages:\n  a: {op: load, source: q.jsonl}\n"
+                                   "  b: {op: insist, from: a, model: model}\n")  # fmt: skip
+    made.write("q.jsonl", '{"question": "q", "answer": "1"}\n')
+    made.write("ops/insist.py", INSIST)
+    with ChatServer(lambda number, body: said("good" if len(body["messages"]) > 1 else "bad")) as server:
+        made.write("params.yaml", f'models:\n  m: {{name: x}}\nrun:\n  m: {{backend: openai, base_url: "{server.url}"}}\n')
+        made.repro()
+    assert verify(made)["rebuild"]["looked"] == 2
+    store = made.root / ".dvc/cache/drp/completions.sqlite"
+    with sqlite3.connect(store) as db:
+        sound = db.execute("select id, completion, digest from completions").fetchall()
+        [good] = [row for row in sound if '"good"' in row[1]]
+        forged = good[1].replace("good", "evil")
+        db.execute("update completions set completion = ?, digest = ? where id = ?", (forged, digest_of(forged), good[0]))
+    assert "its stored replies do not give the records that are here" in faults(verify(made, code=1), "rebuild")[0]
+    with sqlite3.connect(store) as db:
+        db.execute("update completions set completion = ?, digest = ? where id = ?", (*good[1:], good[0]))
+    made.run("drp", "cache", "forget", "one", "--where", "text = 'bad'", "--yes")
+    told = verify(made)
+    assert told["rebuild"]["left"] == {"lacking completions": 1}
 
 
 # -- what a lock does not name ---------------------------------------------------------------------------------------------
@@ -445,7 +576,10 @@ def test_a_recipe_that_was_never_pulled_is_skipped_and_where_it_is_named_a_fault
     clone = Project_(tmp_path / "clone")
     told = verify(clone)
     assert told["rebuild"]["state"] == told["records"]["state"] == "skipped"
-    assert any("recipes/one" in f["place"] and "`dvc pull`" in f["words"] for f in told["outputs"]["findings"])
+    assert any("recipes/one" in f["place"] and "`drp run one` makes it" in f["words"] for f in told["outputs"]["findings"])
+    clone.run("dvc", "remote", "add", "there", str(tmp_path / "remote"))
+    told = verify(clone, "--no-rebuild")
+    assert any("`dvc pull -r there` brings it" in f["words"] for f in told["outputs"]["findings"])
     assert f"{STAGES} not pulled" in clone.run("drp", "verify").splitlines()[0]
     assert faults(verify(clone, "one", "--no-rebuild", code=1), "outputs")
 
@@ -502,6 +636,16 @@ def test_ids_of_own_ops_may_be_deep_or_new_where_the_trail_names_the_parents(tmp
     records = verify(made, "--no-rebuild")["records"]
     assert records["state"] == "ok"
     assert [(f["kind"], f["place"]) for f in records["findings"]] == [("note", "data/one/untold.parquet")]
+
+
+def test_other_ids_of_an_own_op_that_keeps_ids_have_its_declaration_for_a_cure(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", "stages:\n  a: {op: make}\n  b: {op: shout, from: a}\n")
+    made.repro()
+    rewrite(made, "data/one/b.parquet", lambda rows: rows[-1].update(id=f"{rows[-1]['id']}/x"))
+    told = verify(made, "--no-rebuild", code=1)
+    found = faults(told, "records")
+    assert len(found) == 2, told
+    assert all("op 'shout' means to make records, it says `MAKES_RECORDS = True`" in fault for fault in found)
 
 
 ROTATE = '''

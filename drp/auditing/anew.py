@@ -6,17 +6,21 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 
 from drp.auditing.current import remakeable
 from drp.auditing.finding import Check, Finding, Kind, Why
+from drp.auditing.kept import cure
 from drp.auditing.sums import AGAIN, Entry, Sums
 from drp.errors import DataError
 from drp.lineage.graph import MANIFEST, Node
+from drp.lineage.tables import Tables
 from drp.pipeline.rebuild import Rebuilt, rebuild
 from drp.project import Project
 from drp.records import read
+from drp.store.peek import Peek
 
 MOST = 4
 """Stages made anew at once."""
@@ -25,8 +29,8 @@ MOST = 4
 class Anew:
     """Rebuilds stages, a few at a time; `md5s` has what each file was made anew with."""
 
-    def __init__(self, project: Project, sums: Sums, stores: Sequence[Path], into: Path) -> None:
-        self.project, self.sums, self.stores, self.into = project, sums, stores, into
+    def __init__(self, project: Project, sums: Sums, tables: Tables, stores: Mapping[Path, str], into: Path) -> None:
+        self.project, self.sums, self.tables, self.stores, self.into = project, sums, tables, stores, into
         self.check = Check("rebuild", "stages made anew")
         self.md5s: dict[str, str] = {}
         self._rewritten: list[str] = []
@@ -60,7 +64,10 @@ class Anew:
         return rebuild(self.project, entry.recipe, entry.slug, self._folder(entry), self.stores)
 
     def _judge(self, entry: Entry, made: Rebuilt) -> None:
-        if made.state == "not-rebuilt":
+        if made.further and entry.node and (words := list(self._otherwise(entry, entry.node, made.further))):
+            self.check.looked += 1
+            self.check.faults(entry.address, words)
+        elif made.state == "not-rebuilt":
             self._leave(entry, "skipped", "lacking completions" if made.missing else "lacking what it takes", Why(made.reason))
         elif made.state == "failed":
             self.check.fault(entry.address, f"cannot be made anew: {made.reason}")
@@ -88,6 +95,38 @@ class Anew:
             return "skipped", "training a model", Why("it trains a model, which no completion holds (nor its weights)")
         return None
 
+    def _otherwise(self, entry: Entry, node: Node, further: Mapping[str, Sequence[str]]) -> Iterator[str]:
+        """Of the records whose dialogues go on (`further`: what they were answered with before), those that were made from these
+        very replies: each completion that the trail names was given, and then they were done."""
+        for record, heard in further.items():
+            cited = self._cited(node, record)
+            if cited and cited <= {*heard}:
+                last = next(key for key in reversed(heard) if key in cited)
+                place, back = self._place(entry, last)
+                yield (
+                    f"its stored replies do not give the records that are here: {record} was made from completion {last}, but "
+                    f"with the reply that {place} has there, more would have been asked; the reply was altered, or the record "
+                    f"and its lock: {back}"
+                )
+
+    def _cited(self, node: Node, record: str) -> set[str]:
+        """The completions that the trail of a record names."""
+        if not (self.sums.sound(node) and self.tables.present(node, ".trail")):
+            return set()
+        return {row["completion"] for row in self.tables.trail(node, record, "completion") if row["completion"]}
+
+    def _place(self, entry: Entry, key: str) -> tuple[str, str]:
+        """Where a completion was taken from, and the cure where it is not what it was."""
+        for path, name in self.stores.items():  # in the order in which the rebuild looks
+            with closing(Peek(path)) as store:
+                found = store.rows("select 1 from completions where key = ?", (bytes.fromhex(key),))
+            if found and path != self.project.store:
+                return name, cure(self.sums, name)
+            if found:
+                break
+        again = f"`dvc repro -f -s recipes/{entry.recipe}/dvc.yaml:{entry.slug}`"
+        return str(self.project.store), f"`drp cache forget --key {key} --yes`, then {again}, asks anew"
+
     def _compare(self, entry: Entry, path: str, made: Path) -> None:
         locked = entry.lock.outs.get(path)
         with made.open("rb") as file:
@@ -96,12 +135,15 @@ class Anew:
         if locked is None or md5 == locked.md5 or path in self.sums.altered:  # of these others say which it was
             return
         here = self.sums.snapshot.find(path, locked)
-        words, harmless = _difference(path, here, made) if here else ("", False)
+        if here is None:  # it may have been another writer of Parquet, which is in no fingerprint
+            self.check.note(path, "made anew it has other bytes than its lock names; the file is not here to compare")
+            return
+        words, harmless = _difference(path, here, made)
         if not harmless:
             self.check.fault(
-                path, f"made anew from its inputs and completions it has md5 {md5}, not {locked.md5}{words}: file and lock were "
-                f"altered together, or its op is not the same each time; `dvc repro -f -s recipes/{entry.recipe}/dvc.yaml:"
-                f"{entry.slug}` makes it as it should be"
+                path, f"made anew from its inputs and completions it has md5 {md5}, not {locked.md5}{words}: file and lock, or a "
+                "stored reply, were altered, or its op is not the same each time; `dvc repro -f -s "
+                f"recipes/{entry.recipe}/dvc.yaml:{entry.slug}` makes it as it should be"
             )  # fmt: skip
         elif words:
             self.check.note(path, words)

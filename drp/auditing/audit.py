@@ -48,12 +48,14 @@ def audit(project: Project, recipes: Iterable[str] = (), rebuild: bool = True) -
                 completions.skip(
                     str(project.store), "there is no completion store here, nor a recipes/<name>/completions.parquet"
                 )
-            anew = Anew(project, sums, stores, Path(folder))
+            anew = Anew(project, sums, tables, stores, Path(folder))
             anew.look(here if rebuild else ())
             held = [sums.outs(anew.md5s), manifests(sums), totals(sums, tables, nodes), spans(sums, tables, nodes)]
             held += [ledgers(sums, tables, here, recount=rebuild), *([anew.check] if rebuild else [])]
             for check in held if sums.unpulled else ():
-                check.skip(", ".join(f"recipes/{name}" for name in sums.unpulled), "nothing of it is here; `dvc pull` brings it")
+                where = [f"recipes/{name}" for name in sums.unpulled]
+                brings = sums.snapshot.brings("it", *(f"data/{name}" for name in sums.unpulled))
+                check.skip(", ".join(where), f"nothing of it is here; {brings}")
             if away := sum(entry.node is not None for entry in scope) - len(nodes):
                 anew.check.left["not pulled"] = away
             found = {check.name: check for check in (*held, named(sums, resolved), inputs(sums), completions)}

@@ -69,7 +69,8 @@ def _input(sums: Sums, check: Check, entry: Entry, path: str, made: Made, said: 
     maker = sums.makers.get(path)
     here = sums.files.md5(path)
     if here is None and maker is None:
-        check.skip(path, f"an input of {entry.address} is not here; `dvc pull` or `git checkout` brings it")
+        pull = f"`{sums.project.pull}` or " if sums.project.pull else ""
+        check.skip(path, f"an input of {entry.address} is not here; {pull}`git checkout` brings it")
     elif made.md5 not in (here, maker[1].md5 if maker else here):
         if said is not None and here is not None and of_path(sums.root / path) == said:
             check.fault(
@@ -93,7 +94,7 @@ def manifests(sums: Sums) -> Check:
         place = f"{entry.node.base}{MANIFEST}"
         if manifest := sums.manifest(entry.node):
             check.looked += 1
-            cure = f"; `dvc checkout {place}` and `git checkout {entry.file}` bring both back"
+            cure = f"; `{sums.back(entry, place)}` and `git checkout {entry.file}` bring both back"
             check.faults(place, _contradictions(sums, entry, entry.node, manifest), cure)
         elif entry.address not in sums.away:
             check.skip(place, "not looked at: it is not here as the lock names it")

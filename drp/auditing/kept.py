@@ -1,6 +1,6 @@
 """Whether the completions are sound that a dataset was made from: the store, the shared files, every key in a trail."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -21,38 +21,52 @@ AT_ONCE = 500
 """Keys looked for in one query."""
 
 
-def gather(project: Project, sums: Sums, shared: Mapping[str, Path], into: Path) -> tuple[Check, list[Path]]:
-    """The places where completions are, looked through (digests, keys), and those of them that answers can be taken from.
+def gather(project: Project, sums: Sums, shared: Mapping[str, Path], into: Path) -> tuple[Check, dict[Path, str]]:
+    """The places where completions are, looked through (digests, keys), and the stores that answers can be taken from, each by
+    the name of its place.
 
     `shared` are files of `drp cache export`; they are unpacked below `into`.
     """
-    check, found = Check("completions", "completions that are what was stored"), list[Path]()
+    check, found = Check("completions", "completions that are what was stored"), dict[Path, str]()
     if project.store.exists():
         health = soundness(project.store)
         check.looked += health.rows["completions"]
         check.faults(str(project.store), health.faults, "; `drp cache check --repair` saves what is sound")
-        found += [] if health.faults else [project.store]
+        if not health.faults:
+            found[project.store] = str(project.store)
     for number, (path, file) in enumerate(shared.items()):
-        pointer = (sums.snapshot.mapping(f"{path}.dvc").get("outs") or [{}])[0].get("md5")
+        pointer = _pointer(sums, path)
         if pointer and sums.files.md5(path) not in (pointer, None):
-            check.fault(
-                path, f"has md5 {sums.files.md5(path)}, but {path}.dvc says {pointer}; `dvc checkout {path}` brings it back"
-            )
+            check.fault(path, f"has md5 {sums.files.md5(path)}, but {path}.dvc says {pointer}; {cure(sums, path)}")
             continue
         unpacked = into / f"shared-{number}" / "completions.sqlite"
         try:
             with closing(Store(unpacked)) as store:
                 done = import_(store, file)
         except DataError as error:
-            check.fault(path, f"{error}; `dvc checkout {path}` brings back what was shared")
+            check.fault(path, f"{str(error).removeprefix(f'{file}: ')}; {cure(sums, path)}")
             continue
         check.looked += done.new + done.better + done.known
-        check.faults(path, done.refused, f"; `dvc checkout {path}` brings back what was shared")
-        found.append(unpacked)
+        check.faults(path, (words.removeprefix(f"{file}: ") for words in done.refused), f"; {cure(sums, path)}")
+        found[unpacked] = path
     return check, found
 
 
-def known(check: Check, sums: Sums, tables: Tables, nodes: Sequence[Node], stores: Sequence[Path]) -> None:
+def _pointer(sums: Sums, path: str) -> str | None:
+    md5: str | None = (sums.snapshot.mapping(f"{path}.dvc").get("outs") or [{}])[0].get("md5")
+    return md5
+
+
+def cure(sums: Sums, path: str) -> str:
+    """What brings back a shared file: DVC, where it was given to it; else who has paid."""
+    pointer = _pointer(sums, path)
+    if pointer is None:
+        return f"no {path}.dvc says what it was: remove it (rm {path}), and have it anew of who shared it (`drp cache export`)"
+    pull = "" if sums.files.cached(pointer) else f" (DVC's cache lacks it: {sums.snapshot.brings('it', path)})"
+    return f"`dvc checkout --force {path}` brings back what was shared{pull}"
+
+
+def known(check: Check, sums: Sums, tables: Tables, nodes: Sequence[Node], stores: Iterable[Path]) -> None:
     """Every completion that a trail or a record names is in one of these stores."""
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(Peek(path))) for path in stores]

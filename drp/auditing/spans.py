@@ -31,7 +31,7 @@ def spans(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
                 check.skip(place, "not looked at: the stage's files are not here as their lock names them")
             continue
         trail = tables.file(node, ".trail")
-        back = f"git checkout {place}" if node.frozen else f"dvc checkout {place}"
+        back = f"git checkout {place}" if node.frozen else f"dvc checkout --force {place}"
         cure = f"; `git checkout recipes/{node.recipe}/dvc.lock` and `{back}` bring back what was made"
         try:
             check.faults(place, _head(sums, node, trail), cure)

@@ -214,7 +214,7 @@ class Sums:
                 if path in self.altered:
                     check.fault(path, self._which(entry, path, remade.get(path)))
                 elif path in self.unreadable:
-                    back = f"`git checkout {entry.file}` and `{self._back(entry, path)}` bring back what was made"
+                    back = f"`git checkout {entry.file}` and `{self.back(entry, path)}` bring back what was made"
                     check.fault(path, f"{entry.file} names it, but it cannot be read: {self.unreadable[path]}; {back}")
                 elif entry.recipe in self.unpulled and not entry.of_git(path):
                     check.looked -= 1
@@ -222,7 +222,8 @@ class Sums:
                     if entry.address in self.away and kept is None:
                         check.looked -= 1
                         continue
-                    cure = "`dvc pull` brings it; if git keeps it, `git checkout` does"
+                    brings = self.snapshot.brings("it", path)
+                    cure = f"`git checkout {path}` brings it" if entry.of_git(path) else brings
                     what = "is not here, and neither is it in DVC's cache" if kept is None else "is damaged in DVC's cache"
                     check.fault(path, f"{what} (md5 {made.md5}, {entry.file}: {entry.slug}); {cure}")
         return check
@@ -244,8 +245,11 @@ class Sums:
     def _which(self, entry: Entry, path: str, remade: str | None) -> str:
         made, here = self.altered[path]
         both = f"has md5 {here}, but {entry.file} says {made.md5} ({entry.slug})"
-        back = self._back(entry, path)
-        of_file = f"the file was altered: `{back}` brings back what was made"
+        back = self.back(entry, path)
+        lacks = (
+            "" if entry.of_git(path) or self.cached(made.md5) else f" (DVC's cache lacks it: {self.snapshot.brings('it', path)})"
+        )
+        of_file = f"the file was altered: `{back}` brings back what was made{lacks}"
         of_lock = f"the lock was altered: `git checkout {entry.file}` brings it back"
         if remade in (here, made.md5):
             return f"{both}; made anew, it has {remade}: {of_lock if remade == here else of_file}"
@@ -255,11 +259,12 @@ class Sums:
             return f"{both}; DVC's cache has what lies here, and not what the lock says: {of_lock}"
         if remade is not None:
             return f"{both}; made anew, it has {remade}: neither is what its inputs give; {AGAIN}"
-        return f"{both}; `{back}` brings back what the lock says (where DVC's cache lacks it, `dvc pull` first)"
+        return f"{both}; `{back}` brings back what the lock says{lacks}"
 
-    def _back(self, entry: Entry, path: str) -> str:
-        """The command that brings back an out: reports and what is published are git's."""
-        return f"{'git' if entry.of_git(path) else 'dvc'} checkout {path}"
+    def back(self, entry: Entry, path: str) -> str:
+        """The command that brings back an out: reports and what is published are git's. DVC asks a person before it replaces a
+        file that it has not, and refuses where there is none."""
+        return f"git checkout {path}" if entry.of_git(path) else f"dvc checkout --force {path}"
 
     def manifest(self, node: Node) -> dict[str, Any]:
         """What a stage wrote of its run, where that is here and as the lock names it; {} otherwise."""

@@ -30,7 +30,8 @@ def totals(sums: Sums, tables: Tables, nodes: Sequence[Node]) -> Check:
         check.looked += 1
         try:
             check.faults(f"{node.base}{MANIFEST}", _counts(sums, tables, node), _cure(node))
-            check.faults(f"{node.base}.parquet", _ids(sums, tables, node, inputs), _cure(node))
+            check.faults(f"{node.base}.parquet", _rows(sums, tables, node), _cure(node))
+            check.faults(f"{node.base}.parquet", _ids(sums, tables, node, inputs), _keeping(sums, node))
             _new(sums, check, tables, node, inputs or [])
             if stage := sums.stages.get(node.address):
                 check.faults(f"{node.base}.parquet", carried(tables, node, stage, inputs or []), CHANGED)
@@ -44,6 +45,18 @@ CHANGED = ": `why` goes by ids, and would tell of another record; where the op m
 
 def _cure(node: Node) -> str:
     return f"; `dvc repro -f -s recipes/{node.recipe}/dvc.yaml:{node.slug}` makes it anew from stored completions"
+
+
+def _keeping(sums: Sums, node: Node) -> str:
+    """The cure for ids that are not its inputs': an op of the project's own may mean to make records, and has not said so."""
+    stage = sums.stages.get(node.address)
+    if stage is None or stage.op.module.startswith("drp."):
+        return _cure(node)
+    return (
+        f"; where op {node.op!r} means to make records, it says `MAKES_RECORDS = True` and makes ids that extend those of its "
+        "input (`<id>/…`), or names `parents` in its trail; then `drp compile` and `dvc repro`. Where it keeps ids, the file was "
+        f"altered{_cure(node)}"
+    )
 
 
 def _ready(sums: Sums, tables: Tables, node: Node) -> bool:
@@ -71,17 +84,20 @@ def _counts(sums: Sums, tables: Tables, node: Node) -> Iterator[str]:
         yield f"read {counts.get('read')}, but kept {kept} and dropped {sum(found.values())}: some vanished"
 
 
-def _ids(sums: Sums, tables: Tables, node: Node, inputs: list[Node] | None) -> Iterator[str]:
+def _rows(sums: Sums, tables: Tables, node: Node) -> Iterator[str]:
     stage = sums.stages.get(node.address)
-    own = [unglobbed(tables.file(node)), unglobbed(tables.file(node, ".dropped"))]
-    if repeated := _query(tables, "select id from read_parquet(?) group by id having count(*) > 1", own[:1]):
+    own = [unglobbed(tables.file(node))]
+    if repeated := _query(tables, "select id from read_parquet(?) group by id having count(*) > 1", own):
         yield f"the id {repeated[0]} stands in it more than once"
     if node.op == "evaluate" and stage is not None:
         yield from _items(sums, tables, node, stage)
-    if not inputs or stage is None:
+
+
+def _ids(sums: Sums, tables: Tables, node: Node, inputs: list[Node] | None) -> Iterator[str]:
+    stage = sums.stages.get(node.address)
+    if not inputs or stage is None or stage.op.makes_records:
         return
-    if stage.op.makes_records:
-        return
+    own = [unglobbed(tables.file(node)), unglobbed(tables.file(node, ".dropped"))]
     came = [unglobbed(tables.file(other)) for other in inputs]
     both = "(select id, 1 as n from came union all select id, -1 from made)"
     lost = f"select id from {both} group by id having sum(n) > 0"

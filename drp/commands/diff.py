@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", nargs="?", metavar="B", help="the other one, of the same kind (default: the workspace)")
     parser.add_argument("--recipe", metavar="NAME", help="only this recipe (default: all that both have)")
     parser.add_argument("--stage", metavar="NAME", help="the records of this stage (default: what the models are trained on)")
-    parser.add_argument("--record", metavar="ID", help="only this record, in full")
+    parser.add_argument("--record", metavar="ID", help="only this record, in full (the beginning of its id is enough)")
     parser.add_argument("-n", type=int, metavar="N",
                         help="how many records of each kind are shown (default: 5; with --json all)")  # fmt: skip
     parser.add_argument(

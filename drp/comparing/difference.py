@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from drp.comparing.alone import Alone, alone
+from drp.comparing.begun import begun
 from drp.comparing.causes import Causes
 from drp.comparing.comparison import FATES, Comparison, State
 from drp.comparing.lying import Lying
@@ -113,7 +114,8 @@ def difference(
 ) -> Difference:
     """Compare two revisions or experiments (`new` None: the workspace), two recipes of the workspace, or two of its stages.
 
-    Compared is what the models are trained on, in every recipe that both have, or in `recipe` alone; or the records of `stage`.
+    Compared is what the models are trained on, in every recipe that both have, or in `recipe` alone; or the records of `stage`;
+    or one `record`, by its id or the beginning of it.
     """
     here = Graph(Snapshot(project))
     stages = new is not None and {old, new} & set(here.nodes)
@@ -122,9 +124,11 @@ def difference(
     if new is not None and {old, new} <= set(here.recipes):
         before, after = Sight(old, here, [old]), Sight(new, here, [new])
     elif new is not None and stages:
+        record = None if record is None else begun([here], record)
         return _of_stages(project, here, here.stage(old), here.stage(new), record)
     else:
         before, after = _revisions(project, here, old, new, recipe)
+    record = None if record is None else begun([before.graph, after.graph], record)
     paired = _datasets(before, after, stage)
     found = [
         Comparison(State(before.name, before.graph, pair.old), State(after.name, after.graph, pair.new), record)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from drp.errors import DataError
 from drp.lineage.snapshot import Snapshot
 from drp.lineage.tables import Tables, unglobbed
 from drp.money.prices import Price
@@ -94,13 +95,17 @@ class Replies:
 
     def _exported(self, key: str) -> Iterator[Reply]:
         for path, file in self.files.items():
-            rows = self.tables.query(
-                "select key, model, request, completion, used_by from read_parquet(?) where key >= ? and key <= ? limit 2",
-                [unglobbed(file), key, f"{key}g"],
+            sql = (
+                "select key, model, request, completion, digest, used_by from read_parquet(?) where key >= ? and key <= ? limit 2"
             )
+            try:
+                rows = self.tables.query(sql, [unglobbed(file), key, f"{key}g"])
+            except DataError as error:
+                raise DataError(f"{path}: not a file of `drp cache export`; `drp verify` says what brings it back") from error
             if len(rows) == 1:
                 row = rows[0]
-                yield self._reply(row["key"], row["model"], row["request"], row["completion"], row["used_by"], True, path, None)
+                sound = digest_of(row["completion"]).hex() == row["digest"]
+                yield self._reply(row["key"], row["model"], row["request"], row["completion"], row["used_by"], sound, path, None)
 
     def _reply(
         self, key: str, identity: str, request: str, completion: str, used_by: list[str], sound: bool, where: str,

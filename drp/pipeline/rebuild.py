@@ -16,7 +16,7 @@ from drp.backends import Answer, Ask
 from drp.errors import DataError, DrpError, MissingPackage, StaleCompile
 from drp.models import Completion, Model, Request
 from drp.mortality import die_with_parent
-from drp.op import Dialogue
+from drp.op import Dialogue, Talk
 from drp.pipeline import oplock
 from drp.pipeline.stage import Run, find
 from drp.pipeline.work import WINDOW, Usage, usage_of
@@ -37,20 +37,22 @@ class Rebuilt:
     """What came of a rebuild: `files` by the paths that they have in the project; of all that was not made, why.
 
     not-rebuilt: what it takes is not here (completions, of which `missing` counts as many as were found out; inputs; the
-    network; a package). failed: its op, or a read that is not declared, ended it.
+    network; a package); `further` are the records of those completions that were asked for in the light of others, and the keys
+    of these. failed: its op, or a read that is not declared, ended it.
     """
 
     state: State
     files: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     missing: int = 0
+    further: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Unanswered(DrpError):
     """Completions that a stage was answered with are nowhere here."""
 
-    def __init__(self, missing: int) -> None:
-        self.missing = missing
+    def __init__(self, missing: int, further: dict[str, list[str]]) -> None:
+        self.missing, self.further = missing, further
         many = f"{missing} completion{'s' if missing > 1 else ''}"
         super().__init__(f"not in the store: {many} missing (or more); `drp cache import FILE` brings those of who has paid")
 
@@ -85,7 +87,7 @@ def main(root: str, recipe: str, slug: str, into: str, *stores: str) -> None:
     try:
         made = Rebuilt("made", _made(project, recipe, slug, folder, [Path(store) for store in stores]))
     except Unanswered as error:
-        made = Rebuilt("not-rebuilt", reason=str(error), missing=error.missing)
+        made = Rebuilt("not-rebuilt", reason=str(error), missing=error.missing, further=error.further)
     except (Unready, MissingPackage, StaleCompile) as error:
         made = Rebuilt("not-rebuilt", reason=str(error))
     except DrpError as error:
@@ -101,7 +103,7 @@ def _made(project: Project, recipe: str, slug: str, into: Path, stores: Sequence
         oplock.current(project, name)
     run = Run(project, stage, into / "part")
     if absent := [path for path, found in run.inputs.hashes.items() if found == "absent"]:
-        raise Unready(f"its input {absent[0]} is not here: `dvc pull` brings it")
+        raise Unready(f"its input {absent[0]} is not here; {project.brings('it', recipe)}")
     run.part.mkdir()
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(Peek(path))) for path in stores]
@@ -147,7 +149,8 @@ class _Work:
 
     def ask(self, model: Model, records: Iterable[Record], dialogue: Dialogue) -> Iterator[Outcome]:
         """Hold the dialogue over every record, in order."""
-        return Asking(Usage(_Kept(self._stores), self.totals, self.served, _unseen), WINDOW).run(records, dialogue)
+        kept = _Kept(self._stores)
+        return Asking(Usage(kept, self.totals, self.served, _unseen), WINDOW).run(records, kept.listening(dialogue))
 
     def say(self, text: str) -> None:
         """To nobody."""
@@ -169,6 +172,27 @@ class _Kept:
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self.stores = stores
+        self._further: dict[str, tuple[str, list[str]]] = {}
+
+    def listening(self, dialogue: Dialogue) -> Dialogue:
+        """The same dialogue, of which it is known what was asked in the light of which replies."""
+
+        def talk(record: Record) -> Talk:
+            own, heard, replies = dialogue(record), list[str](), list[Completion]()
+            while True:
+                try:
+                    requests = own.send(replies) if heard else next(own)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]  # what the dialogue returns
+                further = [request.key() for request in requests] if heard else []
+                for key in further:
+                    self._further.setdefault(key, (record["id"], [*heard]))
+                replies = list((yield requests))
+                heard += [reply.key for reply in replies]
+                for key in further:
+                    self._further.pop(key, None)
+
+        return talk
 
     def complete(self, asks: Iterator[Ask | None]) -> Iterator[Sequence[Answer]]:
         """At once."""
@@ -185,7 +209,7 @@ class _Kept:
                 yield burst
                 burst = []
         if missing:
-            raise Unanswered(len(missing))
+            raise Unanswered(len(missing), dict(self._further[key] for key in sorted(missing & self._further.keys())))
         yield burst
 
     def _find(self, request: Request) -> Completion | None:

@@ -17,12 +17,14 @@ from drp.store.completions import Owner, Store, digest_of, key_of
 
 
 class Row(TypedDict):
-    """A completion in the file. Nothing in it tells when, so that equal content is equal bytes."""
+    """A completion in the file, with the digest that the store keeps of it. Nothing in it tells when, so that equal content is
+    equal bytes."""
 
     key: str
     model: str
     request: str
     completion: str
+    digest: str
     finish: str
     prompt_tokens: int
     completion_tokens: int
@@ -64,8 +66,9 @@ def _exported(row: tuple[Any, ...], store: Store) -> Row:
     if digest_of(completion) != digest:
         raise store.altered(key.hex())
     return Row(
-        key=key.hex(), model=model, request=canonical(json.loads(request)), completion=completion, finish=finish,
-        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, used_by=sorted(json.loads(used_by)),
+        key=key.hex(), model=model, request=canonical(json.loads(request)), completion=completion,
+        digest=digest.hex(), finish=finish, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
+        used_by=sorted(json.loads(used_by)),
     )  # fmt: skip
 
 
@@ -97,7 +100,13 @@ def _mentions(request: str, text: str) -> bool:
 
 
 def _check_columns(path: Path) -> None:
-    if missing := {f.name for f in schema_of(Row)} - set(schema_at(path).names):
+    missing = {f.name for f in schema_of(Row)} - set(schema_at(path).names)
+    if missing == {"digest"}:
+        raise DataError(
+            f"{path}: it has no digests of its replies, so nothing tells whether they are what was stored: an earlier drp wrote "
+            "it; `drp cache export`, where the store is, writes it anew"
+        )
+    if missing:
         raise DataError(f"{path}: not a file of `drp cache export`: no column {', '.join(sorted(missing))}")
 
 
@@ -159,6 +168,8 @@ def _check(row: dict[str, Any]) -> _Checked:
             raise ValueError(f"{column} is {row[column]!r}, but {getattr(completion, column)!r} in the completion")
     if not isinstance(completion.text, str) or completion.finish not in get_args(Finish):
         raise ValueError("not a completion")
+    if digest_of(row["completion"]).hex() != row["digest"]:
+        raise ValueError("its reply is not what was stored (its digest differs)")
     users = [Owner(*name.split("/", 1)) for name in row["used_by"]]
     return _Checked(bytes.fromhex(row["key"]), model, canonical(json.loads(row["request"])), completion, users)
 
