@@ -14,7 +14,7 @@ repro: $(VENV)/.mini
 	drp show mini table
 
 test: $(VENV)/.dev lint
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 python -m pytest -n 3 --dist worksteal
 
 test-slow: $(VENV)/.dev
 	python -m pytest -m "slow or vllm or deepspeed"
