@@ -5,11 +5,8 @@ from contextlib import ExitStack, closing
 
 from drp.errors import DataError
 from drp.lineage.graph import Graph
-from drp.lineage.subject import BEGUN
+from drp.lineage.subject import BEGUN, ENOUGH
 from drp.lineage.tables import PARTS, Tables
-
-ENOUGH = 4
-"""Characters at the beginning of an id that are enough to ask for it."""
 
 
 def begun(graphs: Sequence[Graph], target: str) -> str:
@@ -22,8 +19,8 @@ def begun(graphs: Sequence[Graph], target: str) -> str:
         if any(tables.row(node, target, "id", part=part) for tables, node, part in files) or len(target) < ENOUGH:
             return target
         depth = target.count("/") + 1
-        found = {"/".join(name.split("/")[:depth]) for tables, node, part in files if not part
-                 for name in tables.beginning(node, target, BEGUN)}  # fmt: skip
+        found = {"/".join(name.split("/")[:depth]) for tables, node, part in files
+                 for name in tables.beginning(node, target, BEGUN, part)}  # fmt: skip
     if len(found) > 1:
         raise DataError(f"{target!r} is the beginning of several ids: say which: {', '.join(sorted(found)[:5])}")
     return found.pop() if found else target

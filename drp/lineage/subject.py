@@ -18,6 +18,8 @@ from drp.project import Project
 Kind = Literal["file", "model", "stage", "recipe", "metric", "role", "record", "completion", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HEX = frozenset("0123456789abcdef")
+ENOUGH = 4
+"""Characters at the beginning of an id that are enough to ask for it."""
 BEGUN = 10_000
 """Ids that begin with a TARGET, of one file, that are weighed against each other."""
 FEW = 5
@@ -176,7 +178,7 @@ class Lineage:
             return None  # a text, most likely: an id with blanks in it is asked for by `--as record`
         if known := self._exact(target, within):
             return known
-        if len(target) < 4:
+        if len(target) < ENOUGH:
             return None
         found: dict[str, tuple[Node, Part]] = {}
         for node, part in self._files(within):

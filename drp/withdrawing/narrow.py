@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 
-from drp.lineage.graph import Graph, Node
+from drp.lineage.graph import COUNTS, Graph, Node
 from drp.pipeline.locked import Files
 from drp.planning.entries import Entries
 from drp.planning.forecast import Forecast
 from drp.project import Project
-
-COUNTS = "counts"
-"""The stage of each recipe that sums up what was kept and dropped: it runs in no time."""
 
 
 def targets(project: Project, graph: Graph, nodes: Sequence[Node]) -> tuple[list[str], list[str]]:
